@@ -1,0 +1,116 @@
+//! What the operator may say: complete, typed, valid by construction.
+
+mod upstream;
+
+pub use upstream::{Upstream, UpstreamError};
+
+use crate::control::LanesSettings;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that a running proxy needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where requests go.
+    pub upstream: Upstream,
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where metrics, health and the admin API are.
+    pub admin: SocketAddr,
+    /// What the core may do.
+    pub lanes: LanesSettings,
+    /// What the HTTP side may do.
+    pub proxy: ProxySettings,
+    /// How long a drain may take.
+    pub grace: Duration,
+    /// Where the key of credential hashes is kept; `None`: a key for this run only.
+    pub state_dir: Option<PathBuf>,
+}
+
+impl Config {
+    /// The defaults, for `upstream`.
+    pub fn new(upstream: Upstream) -> Self {
+        Self {
+            upstream,
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)),
+            lanes: LanesSettings::default(),
+            proxy: ProxySettings::default(),
+            grace: Duration::from_secs(30),
+            state_dir: None,
+        }
+    }
+}
+
+/// Which requests may be sent again after a 429.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplayPolicy {
+    /// Every method. A 429 says that the request was not processed, so a replay does not repeat it. This is the
+    /// default because the main callers (load tests, messaging integrations) send POSTs, and the vendor's own
+    /// SDKs replay them; RFC 9110 9.2.2 forbids it for requests that *may* have been processed, which is why
+    /// nothing else than a 429 is ever replayed for POST and PATCH.
+    #[default]
+    All,
+    /// GET, HEAD, OPTIONS, TRACE, PUT and DELETE (RFC 9110 9.2.2).
+    Idempotent,
+    /// Nothing: every 429 goes to the client.
+    None,
+}
+
+/// Bounds and timeouts of the HTTP side; the reasons stand in HTTP's own terms beside each.
+#[derive(Clone, Debug)]
+pub struct ProxySettings {
+    /// Client connections at once; further ones wait in the backlog.
+    pub connections_max: usize,
+    /// From accept to the first byte, and from a head's first byte to its last.
+    pub head_timeout: Duration,
+    /// A kept connection without a request is closed after this long.
+    pub keep_alive_idle: Duration,
+    /// A request body that brings nothing for this long ends its request (408).
+    pub body_idle: Duration,
+    /// Largest request head in bytes.
+    pub head_bytes_max: usize,
+    /// Request bytes that are kept for a replay, per request.
+    pub replay_bytes_max: usize,
+    /// Request bytes that are kept for replays, all requests together.
+    pub replay_bytes_total_max: usize,
+    /// What may be sent again after a 429.
+    pub replay_on_429: ReplayPolicy,
+    /// The longest a request may wait in queues, all turns together.
+    pub queue_deadline: Duration,
+    /// TCP connect and TLS handshake to the upstream.
+    pub connect_timeout: Duration,
+    /// From the pass to the response head.
+    pub response_head_timeout: Duration,
+    /// A response body that brings nothing for this long is cut, visibly.
+    pub stream_idle: Duration,
+    /// A kept upstream connection is not used after so long idle, unless the origin announces another time.
+    pub pool_idle: Duration,
+    /// Kept idle upstream connections at most.
+    pub pool_idle_max: usize,
+    /// Route classes that are told apart; further ones share the class `other`.
+    pub route_classes_max: usize,
+}
+
+impl Default for ProxySettings {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            head_timeout: Duration::from_secs(10),
+            keep_alive_idle: Duration::from_secs(75),
+            body_idle: Duration::from_secs(30),
+            head_bytes_max: 64 * 1024,
+            replay_bytes_max: 1024 * 1024,
+            replay_bytes_total_max: 256 * 1024 * 1024,
+            replay_on_429: ReplayPolicy::All,
+            queue_deadline: Duration::from_secs(120),
+            connect_timeout: Duration::from_secs(5),
+            response_head_timeout: Duration::from_secs(60),
+            stream_idle: Duration::from_secs(300),
+            pool_idle: Duration::from_secs(4),
+            pool_idle_max: 1_024,
+            route_classes_max: 200,
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Everything worth observing, as plain data: the shell drains these after each call and tells its observers.
+
+use std::sync::Arc;
+
+/// Something that happened in a lane, named by the lane's name.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A lane came to be.
+    LaneMade {
+        /// The lane's name.
+        lane: Arc<str>,
+    },
+    /// A lane was idle for long, and is forgotten (what it learnt stays as its route's prior).
+    LaneForgotten {
+        /// The lane's name.
+        lane: Arc<str>,
+    },
+    /// A ticket got its pass after `waited_seconds` in the queue.
+    Started {
+        /// The lane's name.
+        lane: Arc<str>,
+        /// Time in the queue, this turn.
+        waited_seconds: f64,
+    },
+    /// The API refused a request.
+    Throttled {
+        /// The lane's name.
+        lane: Arc<str>,
+        /// What the API asked to wait, if it did.
+        retry_after_seconds: Option<f64>,
+    },
+    /// A request goes back to the queue to be sent again.
+    Retried {
+        /// The lane's name.
+        lane: Arc<str>,
+        /// Why.
+        reason: RetryReason,
+    },
+    /// A request cannot be served.
+    Refused {
+        /// The lane's name.
+        lane: Arc<str>,
+        /// Why.
+        reason: RefusalReason,
+    },
+    /// A client left while it waited.
+    Abandoned {
+        /// The lane's name.
+        lane: Arc<str>,
+    },
+    /// The whole lane holds back until a moment `seconds` away.
+    Paused {
+        /// The lane's name.
+        lane: Arc<str>,
+        /// For how long.
+        seconds: f64,
+    },
+    /// The law changed its mind about the limit.
+    LimitLearnt {
+        /// The lane's name.
+        lane: Arc<str>,
+        /// The limit as a speed.
+        requests_per_second: f64,
+        /// A sentence for a person.
+        says: String,
+    },
+}
+
+/// Why a request is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RetryReason {
+    /// The API answered 429.
+    Throttled,
+    /// The API answered 503 with Retry-After.
+    Overloaded,
+    /// A kept connection had died before the request reached the API.
+    Stale,
+}
+
+impl RetryReason {
+    /// The metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Throttled => "throttled",
+            Self::Overloaded => "overloaded",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// Why a request is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusalReason {
+    /// The lane's queue is at its bound.
+    QueueFull,
+    /// It would wait, or has waited, longer than it may.
+    Deadline,
+    /// The program is stopping and the request cannot finish within the grace period.
+    Draining,
+}
+
+impl RefusalReason {
+    /// The metric label, and the word in our answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::Deadline => "deadline",
+            Self::Draining => "draining",
+        }
+    }
+}

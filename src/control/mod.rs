@@ -1,0 +1,25 @@
+//! How fast may we go? The pure core: it learns limits, paces, queues and decides about another try.
+//!
+//! **The rule.** Nothing here reads a clock, sleeps, does I/O, logs or knows HTTP: time is an argument, what
+//! happened comes in as an [`Outcome`], what to do now goes out as a [`Step`], what is worth telling as an
+//! [`Event`]. So an hour of traffic is a test of milliseconds, and the same inputs give the same transcript on
+//! every machine (floats use `+ - * /` and `sqrt` only).
+//!
+//! The vocabulary: a **lane** is one limit's queue and pace; a **ticket** is a request's place in it; a lane's
+//! **law** says how fast; its **pacer** says when the next one may leave.
+
+mod event;
+mod key;
+mod lanes;
+mod law;
+mod outcome;
+mod rate;
+mod settings;
+
+pub use event::{Event, RefusalReason, RetryReason};
+pub use key::{CredentialHash, LaneKey, Level};
+pub use lanes::{LaneView, Lanes, LimitView, Refusal, Settled, Step, Ticket, TicketId};
+pub use law::LawName;
+pub use outcome::{Hint, Outcome};
+pub use rate::{Quota, QuotaError, Rate};
+pub use settings::{LanesSettings, LawSettings, QueueSettings, RetrySettings};

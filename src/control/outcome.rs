@@ -1,0 +1,28 @@
+//! What an answer taught us, free of HTTP: the words that the outside uses to report to a lane.
+
+use super::Level;
+use std::time::Duration;
+
+/// What became of one request that was sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// The limiter let it through (whatever the API then answered, errors of its own included).
+    Accepted,
+    /// The limiter refused it (429).
+    Limited(Hint),
+    /// The API says that it is overloaded (503 with Retry-After): pause as told, learn no rate from it.
+    Overloaded(Hint),
+    /// No answer: connection refused, reset, timed out. Says nothing about a limit.
+    Failed,
+    /// Nobody waited for the answer. Says nothing about a limit; the limiter may have counted it.
+    Ignored,
+}
+
+/// What a refusal told about itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Hint {
+    /// How long the API asks to wait, if it says (Retry-After, RFC 9110 10.2.3).
+    pub retry_after: Option<Duration>,
+    /// Which node of the lane's path refused.
+    pub level: Level,
+}

@@ -1,0 +1,3 @@
+//! The command: parse, load, run, exit code. No logic.
+
+fn main() {}

@@ -1,0 +1,58 @@
+//! The seam between what happens and who wants to know: an [`Observer`] is told, nothing waits for it.
+
+use crate::control::Event;
+use http::{Method, StatusCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Told of everything worth counting or logging. Called outside locks, on the request's own task: return quickly.
+pub trait Observer: Send + Sync + 'static {
+    /// Something happened in a lane.
+    fn event(&self, event: &Event);
+    /// One request to the upstream got its response head, or failed.
+    fn attempt(&self, attempt: &Attempt);
+    /// One client's request is over.
+    fn exchange(&self, exchange: &Exchange);
+}
+
+/// One try at the upstream.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The lane's name.
+    pub lane: Arc<str>,
+    /// The response's status, or none if there was no response.
+    pub status: Option<StatusCode>,
+    /// From the pass to the response head (or failure).
+    pub duration: Duration,
+}
+
+/// The record of one finished request: one access-log line, one sample per metric.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// The lane's name; empty when the request never got as far as a lane.
+    pub lane: Arc<str>,
+    /// The request's method.
+    pub method: Method,
+    /// The status that the client got.
+    pub status: StatusCode,
+    /// Time spent waiting for passes, all attempts together.
+    pub queued: Duration,
+    /// Time spent with the upstream until its response head, all attempts together.
+    pub upstream: Duration,
+    /// From the request's head to the end of the response body.
+    pub total: Duration,
+    /// How often the request was sent again.
+    pub retries: u32,
+    /// Why the answer is ours and not the API's, in the words of Proxy-Status; none when it is the API's.
+    pub local_error: Option<&'static str>,
+}
+
+/// Listens to nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NullObserver;
+
+impl Observer for NullObserver {
+    fn event(&self, _: &Event) {}
+    fn attempt(&self, _: &Attempt) {}
+    fn exchange(&self, _: &Exchange) {}
+}
