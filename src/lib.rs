@@ -4,4 +4,5 @@ pub mod config;
 pub mod control;
 pub mod gate;
 pub mod observe;
+pub mod proxy;
 pub mod sim;
