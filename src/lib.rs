@@ -6,5 +6,6 @@ pub mod config;
 pub mod control;
 pub mod gate;
 pub mod observe;
+pub mod proxy;
 pub mod sim;
 pub mod telemetry;
