@@ -1,7 +1,9 @@
 //! What the operator may say: complete, typed, valid by construction.
 
+mod duration;
 mod upstream;
 
+pub use duration::{DurationError, duration};
 pub use upstream::{Upstream, UpstreamError};
 
 use crate::control::LanesSettings;
@@ -104,10 +106,10 @@ impl Default for ProxySettings {
             replay_bytes_max: 1024 * 1024,
             replay_bytes_total_max: 256 * 1024 * 1024,
             replay_on_429: ReplayPolicy::All,
-            queue_deadline: Duration::from_secs(120),
+            queue_deadline: Duration::from_mins(2),
             connect_timeout: Duration::from_secs(5),
-            response_head_timeout: Duration::from_secs(60),
-            stream_idle: Duration::from_secs(300),
+            response_head_timeout: Duration::from_mins(1),
+            stream_idle: Duration::from_mins(5),
             pool_idle: Duration::from_secs(4),
             pool_idle_max: 1_024,
             route_classes_max: 200,
