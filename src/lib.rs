@@ -1,7 +1,9 @@
 //! Tidegate: an adaptive throttling proxy for rate-limited HTTP APIs.
 
+pub mod admin;
 pub mod config;
 pub mod control;
 pub mod gate;
 pub mod observe;
 pub mod sim;
+pub mod telemetry;

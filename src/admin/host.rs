@@ -1,0 +1,40 @@
+//! Which Host may a request name? On loopback only our own: a web page must not reach us through a DNS trick.
+
+use axum::extract::Request;
+use axum::http::uri::Authority;
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::net::IpAddr;
+
+/// Passes on requests whose Host is `localhost` or an IP address, refuses the others.
+pub(super) async fn own_only(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    if host.is_none_or(is_own) {
+        return next.run(request).await;
+    }
+    let why = "this listener answers to localhost and IP addresses only; to use a name, give --admin an address \
+               that is not loopback\n";
+    (StatusCode::FORBIDDEN, why).into_response()
+}
+
+fn is_own(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_localhost_are_ours_names_are_not() {
+        for host in ["localhost", "LOCALHOST:9464", "127.0.0.1:9464", "[::1]:9464", "10.0.0.1"] {
+            assert!(is_own(host), "{host}");
+        }
+        for host in ["evil.example", "localhost.evil.example:80", "127.0.0.1.nip.io", "", " "] {
+            assert!(!is_own(host), "{host}");
+        }
+    }
+}

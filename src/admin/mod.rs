@@ -1,0 +1,123 @@
+//! How do I look? The admin listener's pages: metrics, health, and what every lane knows.
+//!
+//! Everything here only reads. Pages are made for programs and for a person with curl; their JSON is this module's
+//! own, so that the core's types can change without anyone's script noticing.
+
+mod host;
+mod lanes;
+
+use crate::gate::Gate;
+use crate::telemetry::{Levels, Telemetry};
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use std::fmt;
+use std::sync::Arc;
+
+/// What the pages look at.
+#[derive(Clone)]
+pub struct Admin {
+    /// The lanes.
+    pub gate: Gate,
+    /// What happened.
+    pub telemetry: Arc<Telemetry>,
+    /// How full the rest of the program is, and whether it is stopping.
+    pub levels: Arc<dyn Fn() -> Levels + Send + Sync>,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Admin")
+    }
+}
+
+/// The pages. `loopback`: they are meant for this machine alone, so a request that names another host is refused.
+pub fn router(admin: Admin, loopback: bool) -> Router {
+    let pages = Router::new()
+        .route("/", get(async || INDEX))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/api/v1/lanes", get(lanes::list))
+        .with_state(admin);
+    if loopback { pages.layer(middleware::from_fn(host::own_only)) } else { pages }
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    match admin.telemetry.render(&admin.gate.snapshot(), &(admin.levels)()) {
+        Ok(text) => {
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "metrics could not be written");
+            (StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be written\n").into_response()
+        }
+    }
+}
+
+async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
+    if (admin.levels)().draining {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else {
+        (StatusCode::OK, "ready\n")
+    }
+}
+
+const INDEX: &str = "\
+Tidegate's admin pages:
+  /metrics        what happened and how full everything is, for Prometheus
+  /healthz        200 while the process lives
+  /readyz         200 while new requests are welcome, 503 once it drains
+  /api/v1/lanes   every lane: its limit as learnt, its pace, its queue (JSON)
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{Lanes, LanesSettings};
+    use crate::gate::clock;
+    use crate::observe::NullObserver;
+    use axum::body::Body;
+    use axum::http::Request;
+    use http_body_util::BodyExt;
+    use tower_service::Service;
+
+    async fn get(loopback: bool, draining: bool, host: &str, path: &str) -> (StatusCode, String) {
+        let lanes = Lanes::new(LanesSettings::default(), clock::now());
+        let admin = Admin {
+            gate: Gate::new(lanes, Arc::new(NullObserver)),
+            telemetry: Arc::new(Telemetry::new().unwrap()),
+            levels: Arc::new(move || Levels { draining, ..Levels::default() }),
+        };
+        let request = Request::get(path).header(header::HOST, host).body(Body::empty()).unwrap();
+        let response = router(admin, loopback).call(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head.status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn health_and_readiness_are_two_things() {
+        assert_eq!(get(true, false, "localhost", "/healthz").await.0, StatusCode::OK);
+        assert_eq!(get(true, false, "localhost", "/readyz").await.0, StatusCode::OK);
+        assert_eq!(get(true, true, "localhost", "/healthz").await.0, StatusCode::OK);
+        assert_eq!(get(true, true, "localhost", "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn the_index_names_the_pages_and_they_are_there() {
+        let (_, index) = get(true, false, "localhost", "/").await;
+        for page in index.split_whitespace().filter(|word| word.starts_with('/')) {
+            assert_eq!(get(true, false, "127.0.0.1:9464", page).await.0, StatusCode::OK, "{page}");
+        }
+    }
+
+    #[tokio::test]
+    async fn on_loopback_a_foreign_host_name_is_refused() {
+        assert_eq!(get(true, false, "evil.example:9464", "/metrics").await.0, StatusCode::FORBIDDEN);
+        assert_eq!(get(false, false, "tidegate.internal", "/metrics").await.0, StatusCode::OK);
+    }
+}

@@ -1,0 +1,138 @@
+//! The log: set-up, one line per finished request at `debug`, one per thing that a lane learnt at `info`.
+//!
+//! No line has a header, a query or a path of a request: lanes are named by route templates and hashes. Libraries
+//! see headers before we do, so they are held to `warn` whatever the level: a token must not be found in a log.
+
+use super::sink;
+pub use super::sink::Flush;
+use crate::control::Event;
+use crate::observe::{Attempt, Exchange};
+use std::io;
+use std::time::Duration;
+use tracing::level_filters::LevelFilter;
+use tracing::{debug, info, trace};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{Layer, fmt};
+
+/// How much is logged, and how it looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogSettings {
+    /// How much.
+    pub level: LogLevel,
+    /// How it looks.
+    pub format: LogFormat,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    /// What someone has to repair.
+    Error,
+    /// What may need a person's eye.
+    Warn,
+    /// What the program does and learns.
+    #[default]
+    Info,
+    /// One line per finished request as well.
+    Debug,
+    /// One line per try at the upstream as well.
+    Trace,
+}
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The thread that writes could not be started.
+    #[error("the log's thread could not be started")]
+    Thread(#[from] io::Error),
+    /// Someone else in this process logs already.
+    #[error("a log was set up before")]
+    Twice(#[from] TryInitError),
+}
+
+/// Logs to stderr from now on, until the process ends. Keep what it returns: dropping it writes the last lines.
+///
+/// # Errors
+/// A [`LogError`] when the log cannot be set up.
+pub fn install(settings: LogSettings) -> Result<Flush, LogError> {
+    let (sink, flush) = sink::start(io::stderr())?;
+    let level = match settings.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let ours = Targets::new().with_target(env!("CARGO_PKG_NAME"), level).with_default(level.min(LIBRARIES));
+    let lines = fmt::layer().with_ansi(false).with_writer(sink);
+    let lines = match settings.format {
+        LogFormat::Text => lines.with_target(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
+    };
+    tracing_subscriber::registry().with(lines.with_filter(ours)).try_init()?;
+    Ok(flush)
+}
+
+pub(super) fn event(event: &Event) {
+    match event {
+        Event::LaneMade { lane } => info!(%lane, "new lane"),
+        Event::LaneForgotten { lane } => info!(%lane, "lane forgotten: it was idle for long"),
+        Event::Started { lane, waited_seconds } => trace!(%lane, waited_seconds, "pass granted"),
+        Event::Throttled { lane, retry_after_seconds } => {
+            debug!(%lane, retry_after_seconds, "the API refused a request");
+        }
+        Event::Retried { lane, reason } => debug!(%lane, reason = reason.as_str(), "request is sent again"),
+        Event::Refused { lane, reason } => debug!(%lane, reason = reason.as_str(), "request is not served"),
+        Event::Abandoned { lane } => debug!(%lane, "client left while it waited"),
+        Event::Paused { lane, seconds } => info!(%lane, seconds, "lane holds back as the API asked"),
+        Event::LimitLearnt { lane, requests_per_second, says } => {
+            info!(%lane, requests_per_second, says, "limit learnt");
+        }
+    }
+}
+
+pub(super) fn attempt(attempt: &Attempt) {
+    trace!(
+        lane = %attempt.lane,
+        status = attempt.status.map(|status| status.as_u16()),
+        upstream_ms = millis(attempt.duration),
+        "upstream answered"
+    );
+}
+
+pub(super) fn exchange(exchange: &Exchange) {
+    debug!(
+        target: ACCESS,
+        lane = %exchange.lane,
+        method = super::metrics::method_label(&exchange.method),
+        status = exchange.status.as_u16(),
+        queue_ms = millis(exchange.queued),
+        upstream_ms = millis(exchange.upstream),
+        total_ms = millis(exchange.total),
+        retries = exchange.retries,
+        error = exchange.local_error,
+        "request"
+    );
+}
+
+/// Milliseconds with one decimal: what a person compares.
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+/// What the libraries below may say at most.
+const LIBRARIES: LevelFilter = LevelFilter::WARN;
+/// The target of access-log lines.
+const ACCESS: &str = concat!(env!("CARGO_PKG_NAME"), "::access");

@@ -1,0 +1,459 @@
+//! Every metric of the program: names, labels, help texts and bounds, here and nowhere else.
+
+use super::series::{LaneSeries, OTHER, Series};
+use super::sink;
+use crate::control::{Event, LaneView};
+use crate::observe::{Attempt, Exchange};
+use http::Method;
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How full everything bounded is now, apart from the lanes: what the rest of the program tells at a scrape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Levels {
+    /// Lanes that may exist.
+    pub lanes_max: usize,
+    /// Tickets that may wait in one lane.
+    pub queue_tickets_max: usize,
+    /// Request bytes kept for replays.
+    pub replay_buffer_bytes: usize,
+    /// Request bytes that may be kept for replays.
+    pub replay_buffer_bytes_max: usize,
+    /// Client connections.
+    pub client_connections: usize,
+    /// Client connections that may be open.
+    pub client_connections_max: usize,
+    /// Is the program stopping?
+    pub draining: bool,
+}
+
+/// The registry and all that is in it.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    registry: Registry,
+    vectors: Vectors,
+    gauges: Gauges,
+    series: Series,
+    /// For what happened before a request had a lane.
+    no_lane: Arc<str>,
+    /// One scrape at a time: gauges are cleared and filled anew.
+    scrape: Mutex<()>,
+}
+
+/// What is counted per lane.
+#[derive(Debug)]
+pub(super) struct Vectors {
+    pub(super) requests: IntCounterVec,
+    pub(super) responses: IntCounterVec,
+    pub(super) throttled: IntCounterVec,
+    pub(super) retries: IntCounterVec,
+    pub(super) refused: IntCounterVec,
+    pub(super) abandoned: IntCounterVec,
+    pub(super) queue_wait: HistogramVec,
+    pub(super) upstream_duration: HistogramVec,
+}
+
+/// What is set at each scrape.
+#[derive(Debug)]
+struct Gauges {
+    queue_depth: IntGaugeVec,
+    in_flight: IntGaugeVec,
+    pace: GaugeVec,
+    limit: GaugeVec,
+    paused: GaugeVec,
+    lanes: IntGauge,
+    lanes_max: IntGauge,
+    queue_tickets_max: IntGauge,
+    replay_bytes: IntGauge,
+    replay_bytes_max: IntGauge,
+    connections: IntGauge,
+    connections_max: IntGauge,
+    draining: IntGauge,
+    log_dropped: IntCounter,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Result<Self, prometheus::Error> {
+        Self::with_lanes_max(SERIES_LANES_MAX)
+    }
+
+    fn with_lanes_max(lanes_max: usize) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let vectors = Vectors::new(&registry)?;
+        let gauges = Gauges::new(&registry)?;
+        let capped = counter(
+            &registry,
+            "tidegate_series_capped_total",
+            "Events that were counted under the lane label \"other\", because too many lanes have series.",
+        )?;
+        let bound = gauge(&registry, "tidegate_series_lanes_max", "Lane labels that may have series.")?;
+        bound.set(signed(lanes_max));
+        build_info(&registry)?;
+        Ok(Self {
+            registry,
+            vectors,
+            gauges,
+            series: Series::new(lanes_max, capped),
+            no_lane: "none".into(),
+            scrape: Mutex::default(),
+        })
+    }
+
+    pub(super) fn event(&self, event: &Event) {
+        match event {
+            Event::LaneMade { lane } => drop(self.lane(lane)),
+            Event::LaneForgotten { lane } => self.series.forget(&self.vectors, lane),
+            Event::Started { lane, waited_seconds } => self.lane(lane).queue_wait.observe(*waited_seconds),
+            Event::Throttled { lane, .. } => self.lane(lane).throttled.inc(),
+            Event::Retried { lane, reason } => self.lane(lane).retried(*reason),
+            Event::Refused { lane, reason } => self.lane(lane).refused(*reason),
+            Event::Abandoned { lane } => self.lane(lane).abandoned.inc(),
+            // Gauges at the next scrape.
+            Event::Paused { .. } | Event::LimitLearnt { .. } => (),
+        }
+    }
+
+    pub(super) fn attempt(&self, attempt: &Attempt) {
+        let lane = self.lane(&attempt.lane);
+        lane.responded(&self.vectors, attempt.status.map(|status| status.as_u16()));
+        lane.upstream_duration.observe(attempt.duration.as_secs_f64());
+    }
+
+    pub(super) fn exchange(&self, exchange: &Exchange) {
+        self.lane(&exchange.lane).answered(
+            &self.vectors,
+            method_label(&exchange.method),
+            exchange.status.as_u16(),
+        );
+    }
+
+    pub(super) fn render(&self, lanes: &[LaneView], levels: &Levels) -> Result<String, prometheus::Error> {
+        let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        self.gauges.set_levels(lanes.len(), levels);
+        self.gauges.clear_lanes();
+        for lane in lanes {
+            self.gauges.add_lane(self.series.label(&lane.name), lane);
+        }
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    fn lane(&self, lane: &Arc<str>) -> Arc<LaneSeries> {
+        self.series.of(&self.vectors, if lane.is_empty() { &self.no_lane } else { lane })
+    }
+}
+
+impl Vectors {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+        };
+        let histograms = |name: &str, help: &str, buckets: &[f64]| {
+            let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+            registered(registry, HistogramVec::new(options, &["lane"])?)
+        };
+        Ok(Self {
+            requests: counters(
+                "tidegate_requests_total",
+                "Answers to clients, by the status that the client got.",
+                &["lane", "method", "status"],
+            )?,
+            responses: counters(
+                "tidegate_upstream_responses_total",
+                "Tries at the upstream by the status that it answered; \"none\" when no response came.",
+                &["lane", "status"],
+            )?,
+            throttled: counters(
+                "tidegate_throttled_total",
+                "Requests that the upstream's limiter refused (429).",
+                &["lane"],
+            )?,
+            retries: counters(
+                "tidegate_retries_total",
+                "Requests that went back to their queue to be sent again.",
+                &["lane", "reason"],
+            )?,
+            refused: counters(
+                "tidegate_refused_total",
+                "Requests that could not be served and were answered at once.",
+                &["lane", "reason"],
+            )?,
+            abandoned: counters(
+                "tidegate_abandoned_total",
+                "Clients that left while their request waited; nothing of it was sent.",
+                &["lane"],
+            )?,
+            queue_wait: histograms(
+                "tidegate_queue_wait_seconds",
+                "Time from entering the queue to the pass, each turn by itself.",
+                &QUEUE_BUCKETS,
+            )?,
+            upstream_duration: histograms(
+                "tidegate_upstream_duration_seconds",
+                "Time from the pass to the upstream's response head, or to the failure.",
+                &UPSTREAM_BUCKETS,
+            )?,
+        })
+    }
+}
+
+impl Gauges {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let whole = |name: &str, help: &str| {
+            registered(registry, IntGaugeVec::new(Opts::new(name, help), &["lane"])?)
+        };
+        let real =
+            |name: &str, help: &str| registered(registry, GaugeVec::new(Opts::new(name, help), &["lane"])?);
+        let one = |name: &str, help: &str| gauge(registry, name, help);
+        Ok(Self {
+            queue_depth: whole("tidegate_queue_depth", "Requests that wait for their pass.")?,
+            in_flight: whole("tidegate_in_flight", "Requests sent whose exchange is not over.")?,
+            pace: real(
+                "tidegate_lane_pace_requests_per_second",
+                "How fast requests of the lane may leave now.",
+            )?,
+            limit: real(
+                "tidegate_lane_limit_requests_per_second",
+                "The limit that the lane has learnt or was told; absent while none is known.",
+            )?,
+            paused: real("tidegate_lane_paused_seconds", "For how much longer the lane holds back.")?,
+            lanes: one("tidegate_lanes", "Lanes that exist.")?,
+            lanes_max: one("tidegate_lanes_max", "Lanes that may exist.")?,
+            queue_tickets_max: one("tidegate_queue_tickets_max", "Requests that may wait in one lane.")?,
+            replay_bytes: one("tidegate_replay_buffer_bytes", "Request bodies kept for a replay.")?,
+            replay_bytes_max: one("tidegate_replay_buffer_bytes_max", "What may be kept for replays.")?,
+            connections: one("tidegate_client_connections", "Open connections of clients.")?,
+            connections_max: one(
+                "tidegate_client_connections_max",
+                "Connections of clients that may be open; further ones wait.",
+            )?,
+            draining: one("tidegate_draining", "1 while the program is stopping, else 0.")?,
+            log_dropped: counter(
+                registry,
+                "tidegate_log_lines_dropped_total",
+                "Log lines that were lost because whoever reads them did not keep up.",
+            )?,
+        })
+    }
+
+    fn set_levels(&self, lanes: usize, levels: &Levels) {
+        for (gauge, value) in [
+            (&self.lanes, lanes),
+            (&self.lanes_max, levels.lanes_max),
+            (&self.queue_tickets_max, levels.queue_tickets_max),
+            (&self.replay_bytes, levels.replay_buffer_bytes),
+            (&self.replay_bytes_max, levels.replay_buffer_bytes_max),
+            (&self.connections, levels.client_connections),
+            (&self.connections_max, levels.client_connections_max),
+            (&self.draining, usize::from(levels.draining)),
+        ] {
+            gauge.set(signed(value));
+        }
+        self.log_dropped.inc_by(sink::dropped_total().saturating_sub(self.log_dropped.get()));
+    }
+
+    fn clear_lanes(&self) {
+        self.queue_depth.reset();
+        self.in_flight.reset();
+        self.pace.reset();
+        self.limit.reset();
+        self.paused.reset();
+    }
+
+    /// Lanes that share the label `other` are summed; of their limits none can be told.
+    fn add_lane(&self, label: &str, lane: &LaneView) {
+        self.queue_depth.with_label_values(&[label]).add(signed(lane.queue_depth));
+        self.in_flight.with_label_values(&[label]).add(signed(lane.in_flight));
+        self.pace.with_label_values(&[label]).add(lane.pace);
+        let paused: Gauge = self.paused.with_label_values(&[label]);
+        paused.set(paused.get().max(lane.paused_seconds));
+        if let Some(limit) = lane.limit.as_ref().filter(|limit| label != OTHER && limit.window_seconds > 0.0)
+        {
+            self.limit.with_label_values(&[label]).set(limit.requests / limit.window_seconds);
+        }
+    }
+}
+
+/// A method as a label: what is not in the list could be anything, and as many.
+pub(super) fn method_label(method: &Method) -> &'static str {
+    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or(OTHER)
+}
+
+fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
+    let options = Opts::new("tidegate_build_info", "Always 1; the labels say what is running.")
+        .const_label("version", env!("CARGO_PKG_VERSION"))
+        .const_label("os", std::env::consts::OS)
+        .const_label("arch", std::env::consts::ARCH);
+    registered(registry, IntGauge::with_opts(options)?)?.set(1);
+    Ok(())
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    registered(registry, IntGauge::with_opts(Opts::new(name, help))?)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    registered(registry, IntCounter::with_opts(Opts::new(name, help))?)
+}
+
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: C,
+) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn signed(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Lane labels that may have series.
+const SERIES_LANES_MAX: usize = 1_000;
+/// Methods that are told apart.
+const METHODS: [&str; 9] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"];
+/// From "not at all" to the longest deadline.
+const QUEUE_BUCKETS: [f64; 15] =
+    [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+/// From a neighbour's cache to the longest timeout.
+const UPSTREAM_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{LaneKey, LimitView, RefusalReason, RetryReason};
+    use http::StatusCode;
+    use std::time::Duration;
+
+    fn view(name: &str, queue_depth: usize) -> LaneView {
+        LaneView {
+            name: name.into(),
+            key: LaneKey { upstream: "h:80".into(), credential: None, route: "/x".into() },
+            pace: 9.5,
+            limit: Some(LimitView {
+                requests: 300.0,
+                window_seconds: 60.0,
+                confidence: 0.9,
+                says: "300/min".into(),
+            }),
+            queue_depth,
+            in_flight: 2,
+            accepted_total: 7,
+            throttled_total: 1,
+            paused_seconds: 1.5,
+        }
+    }
+
+    fn exchange(lane: &str, method: &str, status: u16) -> Exchange {
+        Exchange {
+            lane: lane.into(),
+            method: Method::from_bytes(method.as_bytes()).unwrap(),
+            status: StatusCode::from_u16(status).unwrap(),
+            queued: Duration::ZERO,
+            upstream: Duration::ZERO,
+            total: Duration::ZERO,
+            retries: 0,
+            local_error: None,
+        }
+    }
+
+    fn text(metrics: &Metrics, lanes: &[LaneView]) -> String {
+        metrics.render(lanes, &Levels { lanes_max: 5, ..Levels::default() }).unwrap()
+    }
+
+    #[test]
+    fn what_happened_is_counted_by_lane() {
+        let metrics = Metrics::new().unwrap();
+        let lane: Arc<str> = "messages@3f9a".into();
+        for event in [
+            Event::LaneMade { lane: Arc::clone(&lane) },
+            Event::Started { lane: Arc::clone(&lane), waited_seconds: 0.2 },
+            Event::Throttled { lane: Arc::clone(&lane), retry_after_seconds: None },
+            Event::Retried { lane: Arc::clone(&lane), reason: RetryReason::Throttled },
+            Event::Refused { lane: Arc::clone(&lane), reason: RefusalReason::QueueFull },
+            Event::Abandoned { lane: Arc::clone(&lane) },
+        ] {
+            metrics.event(&event);
+        }
+        let status = Some(StatusCode::TOO_MANY_REQUESTS);
+        metrics.attempt(&Attempt { lane: Arc::clone(&lane), status, duration: Duration::from_millis(40) });
+        metrics.attempt(&Attempt { lane, status: None, duration: Duration::from_millis(40) });
+        metrics.exchange(&exchange("messages@3f9a", "POST", 200));
+        metrics.exchange(&exchange("", "BREW", 400));
+        let text = text(&metrics, &[view("messages@3f9a", 3)]);
+        for line in [
+            r#"tidegate_requests_total{lane="messages@3f9a",method="POST",status="200"} 1"#,
+            r#"tidegate_requests_total{lane="none",method="other",status="400"} 1"#,
+            r#"tidegate_upstream_responses_total{lane="messages@3f9a",status="429"} 1"#,
+            r#"tidegate_upstream_responses_total{lane="messages@3f9a",status="none"} 1"#,
+            r#"tidegate_throttled_total{lane="messages@3f9a"} 1"#,
+            r#"tidegate_retries_total{lane="messages@3f9a",reason="throttled"} 1"#,
+            r#"tidegate_retries_total{lane="messages@3f9a",reason="stale"} 0"#,
+            r#"tidegate_refused_total{lane="messages@3f9a",reason="queue_full"} 1"#,
+            r#"tidegate_refused_total{lane="messages@3f9a",reason="deadline"} 0"#,
+            r#"tidegate_abandoned_total{lane="messages@3f9a"} 1"#,
+            r#"tidegate_queue_depth{lane="messages@3f9a"} 3"#,
+            r#"tidegate_in_flight{lane="messages@3f9a"} 2"#,
+            r#"tidegate_lane_pace_requests_per_second{lane="messages@3f9a"} 9.5"#,
+            r#"tidegate_lane_limit_requests_per_second{lane="messages@3f9a"} 5"#,
+            r#"tidegate_lane_paused_seconds{lane="messages@3f9a"} 1.5"#,
+            r#"tidegate_queue_wait_seconds_bucket{lane="messages@3f9a",le="0.25"} 1"#,
+            r#"tidegate_upstream_duration_seconds_count{lane="messages@3f9a"} 2"#,
+            "tidegate_lanes 1",
+            "tidegate_lanes_max 5",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} not in\n{text}");
+        }
+        assert!(text.contains(&format!("version=\"{}\"", env!("CARGO_PKG_VERSION"))));
+    }
+
+    #[test]
+    fn gauges_of_a_lane_go_with_it_and_its_counters_when_it_is_forgotten() {
+        let metrics = Metrics::new().unwrap();
+        metrics.exchange(&exchange("a@1", "GET", 200));
+        assert!(text(&metrics, &[view("a@1", 1)]).contains("tidegate_queue_depth{"));
+        let later = text(&metrics, &[]);
+        assert!(!later.contains("tidegate_queue_depth{"), "{later}");
+        assert!(later.contains("a@1"));
+        metrics.event(&Event::LaneForgotten { lane: "a@1".into() });
+        assert!(!text(&metrics, &[]).contains("a@1"));
+    }
+
+    #[test]
+    fn lanes_beyond_the_bound_share_one_label() {
+        let metrics = Metrics::with_lanes_max(2).unwrap();
+        for n in 0..50 {
+            metrics.exchange(&exchange(&format!("l{n}@1"), "GET", 200));
+        }
+        let lanes: Vec<_> = (0..50).map(|n| view(&format!("l{n}@1"), 1)).collect();
+        let text = text(&metrics, &lanes);
+        for line in [
+            r#"tidegate_requests_total{lane="other",method="GET",status="200"} 48"#,
+            r#"tidegate_queue_depth{lane="other"} 48"#,
+            "tidegate_series_capped_total 48",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} not in\n{text}");
+        }
+        assert_eq!(text.matches("tidegate_throttled_total{").count(), 3);
+    }
+
+    #[test]
+    fn statuses_beyond_the_bound_share_one_label() {
+        let metrics = Metrics::new().unwrap();
+        for status in 100..=999 {
+            metrics.exchange(&exchange("a@1", "GET", status));
+            let status = StatusCode::from_u16(status).ok();
+            metrics.attempt(&Attempt { lane: "a@1".into(), status, duration: Duration::ZERO });
+        }
+        let text = text(&metrics, &[]);
+        assert_eq!(text.matches("tidegate_requests_total{").count(), 101);
+        assert_eq!(text.matches("tidegate_upstream_responses_total{").count(), 51);
+        assert!(
+            text.contains(r#"tidegate_upstream_responses_total{lane="a@1",status="other"} 850"#),
+            "{text}"
+        );
+    }
+}
