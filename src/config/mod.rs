@@ -1,7 +1,9 @@
 //! What the operator may say: complete, typed, valid by construction.
 
+mod duration;
 mod upstream;
 
+pub use duration::{DurationError, duration};
 pub use upstream::{Upstream, UpstreamError};
 
 use crate::control::LanesSettings;

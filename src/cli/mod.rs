@@ -1,0 +1,96 @@
+//! The command line: what was typed, then what is meant. The one place that reads the environment and prints for
+//! people.
+
+mod greeting;
+mod run;
+mod sim;
+
+pub use greeting::{greet_run, greet_sim};
+
+use crate::config::Config;
+use crate::sim::SimSettings;
+use crate::telemetry::LogSettings;
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Be the proxy.
+    Run(Box<Config>, LogSettings),
+    /// Be a rate-limited API.
+    Sim(SimSettings),
+}
+
+/// Reads the command line `args`, the program's name first.
+///
+/// # Errors
+/// Help, version, or one message that says what is wrong; print it, and its exit code is 0 or 2.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, clap::Error> {
+    match Typed::try_parse_from(args)?.command {
+        Command::Run(typed) => typed.meant().map(|(config, logs)| Action::Run(Box::new(config), logs)),
+        Command::Sim(typed) => Ok(Action::Sim(typed.meant())),
+    }
+}
+
+/// An adaptive throttling proxy for rate-limited HTTP APIs.
+///
+/// It learns the limit that an API enforces, queues requests and sends them as fast as the API takes them, so that
+/// its clients see no 429.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, after_help = EXAMPLES)]
+struct Typed {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Sim(sim::Sim),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tidegate run --upstream https://api.mypurecloud.com   throttle what goes to this API
+  tidegate sim --limit 300/min                          a rate-limited API to try things on
+  tidegate run --help                                   every option of the proxy
+
+Exit codes: 0 done or drained, 1 could not start, 2 the command line is wrong, 130 or 143 ended at once by a second \
+SIGINT or SIGTERM.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Typed::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_exit_code_two() {
+        for (args, says) in [
+            (&["run", "--upstream", "api.example.com"][..], "https://api.mypurecloud.com"),
+            (&["run", "--upstream", "http://u:secret@h"], "user information"),
+            (&["run", "--upstream", "http://h", "--grace", "30"], "30s"),
+            (&["run", "--upstream", "http://h", "--rate", "10/s"], "--law fixed"),
+            (&["run", "--upstream", "http://h", "--law", "fixed"], "--rate"),
+            (&["run", "--upstream", "http://h", "--law", "fixed", "--rate", "10"], "300/min"),
+            (&["run", "--upstream", "http://h", "--listen", "8080"], "127.0.0.1:8080"),
+            (&["run", "--upstream", "http://h", "--colour"], "--colour"),
+            (&["run"], "--upstream"),
+            (&["sim", "--model", "sliding"], "anchored"),
+            (&["walk"], "walk"),
+            (&[], "Usage"),
+        ] {
+            let line = std::iter::once("tidegate").chain(args.iter().copied()).map(OsString::from);
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{args:?}");
+            assert!(error.to_string().contains(says), "{args:?}: {error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+}
