@@ -3,6 +3,7 @@
 //! (`-H`/`-P`; host and port are the API's).
 
 use crate::Client;
+use crate::plain::{get, port};
 use crate::program::{Program, find, is_executable, run};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,13 +59,17 @@ fn one_mode(path: &Path, as_proxy: bool) {
     command.args(["-Jthreads=100", "-Jsample_variables=queue_ms", "-Jhost=127.0.0.1"]);
     command.arg(format!("-Jduration={LOAD_SECONDS}"));
     if as_proxy {
-        command.args(["-H", "127.0.0.1", "-P", proxy.port()]).arg(format!("-Jport={}", sim.port()));
+        command.args(["-H", "127.0.0.1", "-P", port(&proxy.url)]).arg(format!("-Jport={}", port(&sim.url)));
     } else {
-        command.arg(format!("-Jport={}", proxy.port()));
+        command.arg(format!("-Jport={}", port(&proxy.url)));
     }
     run(&mut command, b"", Duration::from_mins(3)).ok("jmeter");
     let samples = read_jtl(&fs::read_to_string(&jtl).unwrap());
     judge(mode, &samples);
+    // Nothing lost, nothing sent twice: what the API let in is what JMeter has in its report.
+    let stats: serde_json::Value = serde_json::from_str(&get(&sim.url, "/__sim/stats").1).unwrap();
+    assert_eq!(stats["accepted"].as_u64(), Some(samples.len() as u64), "{mode}: {stats}");
+    println!("    {mode}: the API refused {} of its calls", stats["refused"]);
 }
 
 fn judge(mode: &str, samples: &[Sample]) {

@@ -20,6 +20,7 @@ mod jmeter;
 mod nginx;
 mod node;
 mod origin;
+mod plain;
 #[path = "../support/program.rs"]
 mod program;
 mod promtool;

@@ -2,9 +2,8 @@
 
 use crate::Client;
 use crate::origin::Origin;
+use crate::plain::get;
 use crate::program::{Program, find, run};
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -20,10 +19,9 @@ fn check_metrics(path: &Path) {
     let origin = Origin::start();
     let proxy = Program::proxy(&origin.url(), &["--law", "fixed", "--rate", "100/s"]);
     // Traffic first, so that every family has series: a good answer, and a refusal that is absorbed.
-    assert!(get(&proxy.url, "/hello").starts_with("HTTP/1.1 200 "));
-    assert!(get(&proxy.url, "/refuse-once/metrics").starts_with("HTTP/1.1 200 "));
-    let page = get(&proxy.admin, "/metrics");
-    let (head, body) = page.split_once("\r\n\r\n").unwrap();
+    assert!(get(&proxy.url, "/hello").0.starts_with("HTTP/1.1 200 "));
+    assert!(get(&proxy.url, "/refuse-once/metrics").0.starts_with("HTTP/1.1 200 "));
+    let (head, body) = get(&proxy.admin, "/metrics");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     for name in ["tidegate_requests_total", "tidegate_throttled_total", "tidegate_queue_wait_seconds_bucket"]
     {
@@ -33,15 +31,4 @@ fn check_metrics(path: &Path) {
     let ran = run(command.args(["check", "metrics"]), body.as_bytes(), Duration::from_secs(20));
     let ran = ran.ok("promtool check metrics");
     assert_eq!((ran.text(), ran.stderr), (String::new(), String::new()), "promtool has remarks");
-}
-
-/// One GET over a connection of its own; the whole answer as text.
-fn get(base: &str, path: &str) -> String {
-    let authority = base.strip_prefix("http://").unwrap();
-    let mut stream = TcpStream::connect(authority).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }

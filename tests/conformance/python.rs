@@ -2,6 +2,7 @@
 
 use crate::Client;
 use crate::origin::Origin;
+use crate::plain::port;
 use crate::program::{Program, find, run};
 use std::path::Path;
 use std::process::Command;
@@ -46,7 +47,7 @@ fn one_connection(path: &Path) {
     let origin = Origin::start();
     let proxy = Program::proxy(&origin.url(), &["--law", "fixed", "--rate", "1000/s"]);
     let mut command = Command::new(path);
-    command.args(["-c", SCRIPT, proxy.port()]);
+    command.args(["-c", SCRIPT, port(&proxy.url)]);
     assert_eq!(run(&mut command, b"", Duration::from_secs(30)).ok("python3").text(), "good\n");
     assert_eq!(origin.seen().len(), 25, "20 × POST, HEAD, PUT, GET refused once and sent again, DELETE");
 }

@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// How long a program of ours may take until it listens. Generous: the machine may be busy.
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -14,6 +15,8 @@ const START_PATIENCE: Duration = Duration::from_secs(20);
 /// `tidegate run` or `tidegate sim`, listening.
 pub(crate) struct Program {
     child: Child,
+    /// Its own folder for keys, so that a test leaves nothing in anyone's home.
+    _state: TempDir,
     /// Where it listens, as `http://127.0.0.1:PORT`.
     pub(crate) url: String,
     /// Where its metrics are, as `http://127.0.0.1:PORT`; empty for the simulator.
@@ -23,23 +26,22 @@ pub(crate) struct Program {
 impl Program {
     /// Starts `tidegate run` in front of `upstream`, on free ports.
     pub(crate) fn proxy(upstream: &str, more: &[&str]) -> Self {
-        let mut arguments =
-            vec!["run", "--upstream", upstream, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        arguments.extend(more);
-        Self::start(&arguments)
+        Self::start(&[&["run", "--upstream", upstream, "--admin", "127.0.0.1:0"], more].concat())
     }
 
     /// Starts `tidegate sim`, on a free port.
     pub(crate) fn sim(more: &[&str]) -> Self {
-        let mut arguments = vec!["sim", "--listen", "127.0.0.1:0"];
-        arguments.extend(more);
-        Self::start(&arguments)
+        Self::start(&[&["sim"], more].concat())
     }
 
-    /// Starts the program and waits until it has said where it listens (and, for `run`, where its metrics are).
-    pub(crate) fn start(arguments: &[&str]) -> Self {
+    /// Starts the program on a free port and waits until it has said where it listens (and, for `run`, where its
+    /// metrics are).
+    fn start(arguments: &[&str]) -> Self {
+        let state = tempfile::tempdir().unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
             .args(arguments)
+            .args(["--listen", "127.0.0.1:0"])
+            .env("XDG_STATE_HOME", state.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -47,7 +49,7 @@ impl Program {
             .unwrap_or_else(|error| panic!("cannot start tidegate: {error}"));
         let lines = lines_of(&mut child);
         let wants_admin = arguments.first() == Some(&"run");
-        let mut program = Self { child, url: String::new(), admin: String::new() };
+        let mut program = Self { child, _state: state, url: String::new(), admin: String::new() };
         let mut said = String::new();
         let until = Instant::now() + START_PATIENCE;
         while program.url.is_empty() || (wants_admin && program.admin.is_empty()) {
@@ -72,11 +74,6 @@ impl Program {
         } else if self.admin.is_empty() && line.contains("/metrics") {
             self.admin = url_in(line);
         }
-    }
-
-    /// The port where it listens, for clients that want it apart.
-    pub(crate) fn port(&self) -> &str {
-        self.url.rsplit(':').next().unwrap_or_default()
     }
 }
 
