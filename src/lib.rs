@@ -7,5 +7,6 @@ pub mod control;
 pub mod demo;
 pub mod gate;
 pub mod observe;
+pub mod proxy;
 pub mod sim;
 pub mod telemetry;

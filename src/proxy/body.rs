@@ -1,0 +1,458 @@
+//! Request bodies that can be sent again: [`Replay`] reads ahead up to a bound and keeps what it read.
+//!
+//! # Why
+//! hyper does not notice that a client left while its body is unread, so the body is read before the request
+//! queues, up to a cap. What was read is copied into one growing buffer: a slice of hyper's read buffer would keep
+//! all of that buffer alive, eight kilobytes for a client that sends one byte at a time.
+
+use super::error::{BoxError, ErrorKind, ProxyError};
+use crate::gate::clock;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+
+/// What bodies may take, each and together.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// Per request.
+    pub(super) request_bytes_max: usize,
+    /// All requests together.
+    pub(super) total_bytes_max: usize,
+    /// A body that brings nothing for this long ends its request.
+    pub(super) idle: Duration,
+    used: AtomicUsize,
+}
+
+impl Budget {
+    pub(super) fn new(request_bytes_max: usize, total_bytes_max: usize, idle: Duration) -> Self {
+        Self { request_bytes_max, total_bytes_max, idle, used: AtomicUsize::new(0) }
+    }
+
+    /// Bytes that are kept now.
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let more = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.total_bytes_max);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn give(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A request's body, and what has been kept of it.
+#[derive(Debug)]
+pub(super) struct Replay(Option<Arc<Mutex<Source>>>);
+
+/// Incoming bodies, whatever brings them.
+type Incoming = Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>;
+
+impl Replay {
+    pub(super) fn new<B>(body: B, budget: &Arc<Budget>) -> Self
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        if body.is_end_stream() {
+            return Self(None);
+        }
+        let length = body.size_hint().exact();
+        let incoming: Incoming = Box::pin(http_body_util::BodyExt::map_err(body, Into::into));
+        let source = Source {
+            incoming,
+            length,
+            budget: Arc::clone(budget),
+            kept: VecDeque::new(),
+            tail: BytesMut::new(),
+            kept_bytes: 0,
+            beyond: None,
+            trailers: None,
+            state: State::Open,
+            retained: true,
+            touched: false,
+            delivered: false,
+            attempt: 0,
+            idle: None,
+            progress: clock::now(),
+        };
+        Self(Some(Arc::new(Mutex::new(source))))
+    }
+
+    /// Reads until the body is complete or its cap is reached.
+    pub(super) async fn fill(&self) -> Result<(), ProxyError> {
+        let Some(source) = &self.0 else { return Ok(()) };
+        std::future::poll_fn(|cx| lock(source).poll_fill(cx)).await
+    }
+
+    /// Could it be sent once more, byte for byte?
+    pub(super) fn can_replay(&self) -> bool {
+        self.0.as_ref().is_none_or(|source| {
+            let source = lock(source);
+            source.retained && !matches!(source.state, State::Failed(_))
+        })
+    }
+
+    /// Could it be sent after an attempt of which nothing left?
+    pub(super) fn can_resend(&self) -> bool {
+        self.can_replay() || self.0.as_ref().is_none_or(|source| !lock(source).touched)
+    }
+
+    /// Has all of it been handed over to the connection?
+    pub(super) fn is_delivered(&self) -> bool {
+        self.0.as_ref().is_none_or(|source| lock(source).delivered)
+    }
+
+    /// When the client last brought something that was sent on directly.
+    pub(super) fn progress(&self) -> Option<Instant> {
+        self.0.as_ref().map(|source| lock(source).progress)
+    }
+
+    /// Why the client's body cannot be sent, if that is so.
+    pub(super) fn failure(&self) -> Option<ProxyError> {
+        match &lock(self.0.as_ref()?).state {
+            State::Failed(failure) => Some(failure.to_error()),
+            _ => None,
+        }
+    }
+
+    /// The body for one attempt. Earlier ones end. With an `invite` it waits to be asked for.
+    pub(super) fn start(&self, invite: Option<Invite>) -> Sending {
+        let Some(source) = &self.0 else { return Sending(None) };
+        let mut locked = lock(source);
+        locked.attempt += 1;
+        locked.delivered = false;
+        locked.seal();
+        let remaining = locked.length;
+        let attempt = locked.attempt;
+        drop(locked);
+        let source = Arc::clone(source);
+        Sending(Some(Run { source, attempt, next: 0, remaining, trailed: false, done: false, invite }))
+    }
+
+    /// A second hold on the same body.
+    pub(super) fn share(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// Says when the upstream wants to see the body of a request with `Expect: 100-continue`.
+#[derive(Debug)]
+pub(super) struct Invite {
+    asked: oneshot::Receiver<()>,
+    patience: Pin<Box<Sleep>>,
+}
+
+impl Invite {
+    /// Waits for a word on the sender, but no longer than `patience`.
+    pub(super) fn new(patience: Duration) -> (oneshot::Sender<()>, Self) {
+        let (ask, asked) = oneshot::channel();
+        (ask, Self { asked, patience: Box::pin(tokio::time::sleep(patience)) })
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Poll::Ready(Ok(())) = Pin::new(&mut self.asked).poll(cx) {
+            return Poll::Ready(());
+        }
+        self.patience.as_mut().poll(cx)
+    }
+}
+
+struct Source {
+    incoming: Incoming,
+    /// The length that the client announced.
+    length: Option<u64>,
+    budget: Arc<Budget>,
+    /// What was read, in order; `tail` comes last.
+    kept: VecDeque<Bytes>,
+    tail: BytesMut,
+    kept_bytes: usize,
+    /// The chunk that no longer fitted.
+    beyond: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+    state: State,
+    /// Everything read so far is kept.
+    retained: bool,
+    /// An attempt has taken something that is not kept.
+    touched: bool,
+    /// The attempt has got all of it.
+    delivered: bool,
+    /// Which attempt may read; earlier ones end.
+    attempt: u32,
+    idle: Option<Pin<Box<Sleep>>>,
+    progress: Instant,
+}
+
+#[derive(Debug)]
+enum State {
+    Open,
+    Ended,
+    Failed(Failure),
+}
+
+/// Why a body does not go on.
+#[derive(Clone, Debug, thiserror::Error)]
+enum Failure {
+    #[error("the request body broke off: {0}")]
+    Broken(String),
+    #[error("the request body brought nothing for too long")]
+    Idle,
+    #[error("another attempt sends this body")]
+    Superseded,
+}
+
+impl Failure {
+    fn to_error(&self) -> ProxyError {
+        match self {
+            Self::Idle => ProxyError::new(
+                ErrorKind::BodyTimeout,
+                "The request body did not arrive in time. Nothing of the request was answered by the API.",
+            ),
+            Self::Broken(_) | Self::Superseded => {
+                ProxyError::new(ErrorKind::BodyBroken, "The request body broke off.").because(self.clone())
+            }
+        }
+    }
+}
+
+impl Source {
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
+        loop {
+            match &self.state {
+                State::Ended => return Poll::Ready(Ok(())),
+                State::Failed(failure) => return Poll::Ready(Err(failure.to_error())),
+                State::Open if !self.retained => return Poll::Ready(Ok(())),
+                State::Open => (),
+            }
+            let was_retained = self.retained;
+            match ready!(self.poll_next(cx)) {
+                Some(Ok(data)) if was_retained && !self.retained => self.beyond = Some(data),
+                _ => (),
+            }
+        }
+    }
+
+    /// The next chunk from the client, kept if it may be. Trailers are put aside.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+        loop {
+            let frame = match self.incoming.as_mut().poll_frame(cx) {
+                Poll::Pending => {
+                    let patience = self.budget.idle;
+                    let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+                    ready!(idle.as_mut().poll(cx));
+                    return Poll::Ready(Some(Err(self.fail(Failure::Idle))));
+                }
+                Poll::Ready(frame) => frame,
+            };
+            self.idle = None;
+            self.progress = clock::now();
+            match frame {
+                None => {
+                    self.state = State::Ended;
+                    return Poll::Ready(None);
+                }
+                Some(Err(error)) => {
+                    return Poll::Ready(Some(Err(self.fail(Failure::Broken(error.to_string())))));
+                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        if self.incoming.is_end_stream() {
+                            self.state = State::Ended;
+                        }
+                        self.keep(&data);
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
+            }
+        }
+    }
+
+    fn keep(&mut self, data: &Bytes) {
+        if !self.retained {
+            return;
+        }
+        let fits = self.kept_bytes + data.len() <= self.budget.request_bytes_max;
+        if fits && self.budget.take(data.len()) {
+            self.kept_bytes += data.len();
+            self.tail.extend_from_slice(data);
+        } else {
+            self.retained = false;
+            self.seal();
+        }
+    }
+
+    fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            let sealed = std::mem::take(&mut self.tail).freeze();
+            self.kept.push_back(sealed);
+        }
+    }
+
+    fn release(&mut self, bytes: usize) {
+        self.kept_bytes -= bytes;
+        self.budget.give(bytes);
+    }
+
+    fn fail(&mut self, failure: Failure) -> Failure {
+        self.state = State::Failed(failure.clone());
+        failure
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.budget.give(self.kept_bytes);
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("kept_bytes", &self.kept_bytes)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The body of one attempt: what is kept, then what still comes.
+#[derive(Debug)]
+pub(super) struct Sending(Option<Run>);
+
+#[derive(Debug)]
+struct Run {
+    source: Arc<Mutex<Source>>,
+    attempt: u32,
+    /// The next kept piece.
+    next: usize,
+    remaining: Option<u64>,
+    trailed: bool,
+    done: bool,
+    invite: Option<Invite>,
+}
+
+impl Run {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let source = Arc::clone(&self.source);
+        let mut source = lock(&source);
+        if source.attempt != self.attempt {
+            return Poll::Ready(Some(Err(Failure::Superseded.into())));
+        }
+        if let Some(invite) = &mut self.invite {
+            ready!(invite.poll(cx));
+            self.invite = None;
+        }
+        if self.done {
+            return Poll::Ready(None);
+        }
+        if let Some(data) = self.kept(&mut source) {
+            return Poll::Ready(Some(Ok(self.pass(&mut source, data))));
+        }
+        match &source.state {
+            State::Ended => (),
+            State::Failed(failure) => return Poll::Ready(Some(Err(failure.clone().into()))),
+            State::Open => match ready!(source.poll_next(cx)) {
+                Some(Ok(data)) => {
+                    if source.retained {
+                        self.next = source.kept.len();
+                    } else {
+                        // All that was kept has been passed on by now.
+                        source.touched = true;
+                        let kept = source.kept_bytes;
+                        source.release(kept);
+                        source.kept.clear();
+                    }
+                    return Poll::Ready(Some(Ok(self.pass(&mut source, data))));
+                }
+                Some(Err(failure)) => return Poll::Ready(Some(Err(failure.into()))),
+                None => (),
+            },
+        }
+        Poll::Ready(self.trailers(&mut source).map(Ok))
+    }
+
+    /// The next piece of what is kept; taken out for good when it will not be needed again.
+    fn kept(&mut self, source: &mut Source) -> Option<Bytes> {
+        if source.retained {
+            let piece = source.kept.get(self.next).cloned()?;
+            self.next += 1;
+            return Some(piece);
+        }
+        if let Some(piece) = source.kept.pop_front() {
+            source.touched = true;
+            source.release(piece.len());
+            return Some(piece);
+        }
+        source.touched |= source.beyond.is_some();
+        source.beyond.take()
+    }
+
+    /// Counts `data`, and says whether it was the last.
+    fn pass(&mut self, source: &mut Source, data: Bytes) -> Frame<Bytes> {
+        if let Some(remaining) = &mut self.remaining {
+            *remaining = remaining.saturating_sub(data.len() as u64);
+        }
+        let nothing_kept = if source.retained {
+            self.next >= source.kept.len()
+        } else {
+            source.kept.is_empty() && source.beyond.is_none()
+        };
+        if nothing_kept && source.trailers.is_none() && matches!(source.state, State::Ended) {
+            self.done = true;
+            source.delivered = true;
+        }
+        Frame::data(data)
+    }
+
+    fn trailers(&mut self, source: &mut Source) -> Option<Frame<Bytes>> {
+        self.done = true;
+        source.delivered = true;
+        if self.trailed {
+            return None;
+        }
+        self.trailed = true;
+        source.trailers.clone().map(Frame::trailers)
+    }
+}
+
+impl Body for Sending {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.0 {
+            None => Poll::Ready(None),
+            Some(run) => run.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|run| run.done)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            None => SizeHint::with_exact(0),
+            Some(run) => run.remaining.map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
+
+fn lock(source: &Mutex<Source>) -> MutexGuard<'_, Source> {
+    source.lock().unwrap_or_else(PoisonError::into_inner)
+}

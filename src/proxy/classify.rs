@@ -1,0 +1,297 @@
+//! What does this request want? Its head becomes an [`Intent`], or a sentence about why it is not served.
+
+use super::credential::CredentialKey;
+use super::error::{ErrorKind, ProxyError};
+use super::route::Routes;
+use crate::config::Upstream;
+use crate::control::LaneKey;
+use http::header::{AUTHORIZATION, COOKIE, HOST, MAX_FORWARDS, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, Version};
+use std::sync::Arc;
+
+/// Reads heads for one upstream.
+#[derive(Debug)]
+pub(super) struct Classifier {
+    upstream: Upstream,
+    upstream_name: Arc<str>,
+    credentials: CredentialKey,
+    routes: Routes,
+}
+
+/// What a request wants.
+#[derive(Debug)]
+pub(super) enum Intent {
+    /// To be sent on, counting against this lane's limit.
+    Forward(LaneKey, PathAndQuery),
+    /// To be answered here: OPTIONS that may go no further.
+    AnswerOptions,
+}
+
+impl Classifier {
+    pub(super) fn new(upstream: Upstream, credentials: CredentialKey, route_classes_max: usize) -> Self {
+        let upstream_name = upstream.host_port().into();
+        Self { upstream, upstream_name, credentials, routes: Routes::new(route_classes_max) }
+    }
+
+    /// What the request wants. Max-Forwards is counted down on the way.
+    pub(super) fn intent(&self, head: &mut Parts) -> Result<Intent, ProxyError> {
+        self.check_site(head)?;
+        check_coding(&head.headers)?;
+        let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        if target.path() == "*" && head.method != Method::OPTIONS {
+            return Err(bad("Only OPTIONS may ask for *."));
+        }
+        if head.method == Method::TRACE && has_credentials(&head.headers) {
+            return Err(ProxyError::new(
+                ErrorKind::MethodNotAllowed,
+                "TRACE would send the credentials back to whoever reads the answer. Leave them out.",
+            ));
+        }
+        if !count_down(head)? {
+            return if head.method == Method::OPTIONS {
+                Ok(Intent::AnswerOptions)
+            } else {
+                Err(ProxyError::new(
+                    ErrorKind::MethodNotAllowed,
+                    "Max-Forwards is 0 and Tidegate answers no TRACE.",
+                ))
+            };
+        }
+        let key = LaneKey {
+            upstream: Arc::clone(&self.upstream_name),
+            credential: self.credentials.of(&head.headers),
+            route: self.routes.class(target.path()),
+        };
+        Ok(Intent::Forward(key, target))
+    }
+
+    /// Does the request mean our upstream, and say so in a valid way (RFC 9112 3.2, RFC 9113 8.3.1)?
+    fn check_site(&self, head: &Parts) -> Result<(), ProxyError> {
+        if head.method == Method::CONNECT {
+            return Err(ProxyError::new(
+                ErrorKind::NotImplemented,
+                format!(
+                    "Tidegate opens no tunnels. Ask for http://{}/... instead of https (in JMeter: protocol http \
+                     with -H and -P); Tidegate speaks {} to the upstream.",
+                    self.upstream.host, self.upstream.scheme
+                ),
+            ));
+        }
+        let host = one_host(head)?;
+        match (head.version, head.uri.scheme(), head.uri.authority()) {
+            (Version::HTTP_2, _, Some(authority)) => {
+                let same = |host: &Authority| host.as_str().eq_ignore_ascii_case(authority.as_str());
+                if authority.as_str().contains('@') || !host.as_ref().is_none_or(same) {
+                    return Err(bad("The :authority is not valid, or Host contradicts it."));
+                }
+            }
+            // Absolute form: it wins over Host, which some clients fill with the proxy's name.
+            (_, Some(_), Some(authority)) => {
+                if authority.as_str().contains('@') {
+                    return Err(bad("A request target may not carry user information."));
+                }
+                if !self.upstream.answers_to(authority) {
+                    return Err(self.other_site());
+                }
+            }
+            (_, None, Some(_)) => return Err(bad("This form of request target is for CONNECT alone.")),
+            _ if host.is_none() && head.version != Version::HTTP_10 => {
+                return Err(bad("The Host field is missing."));
+            }
+            _ => (),
+        }
+        Ok(())
+    }
+
+    fn other_site(&self) -> ProxyError {
+        ProxyError::new(
+            ErrorKind::OtherSite,
+            format!(
+                "Tidegate forwards only to {}. Ask for http://{}/..., or start another Tidegate with --upstream \
+                 for that site.",
+                self.upstream, self.upstream.host
+            ),
+        )
+    }
+}
+
+/// The Host field, if there is one; an error when there are several or it is no host.
+fn one_host(head: &Parts) -> Result<Option<Authority>, ProxyError> {
+    let mut fields = head.headers.get_all(HOST).iter();
+    let Some(first) = fields.next() else { return Ok(None) };
+    if fields.next().is_some() {
+        return Err(bad("There is more than one Host field."));
+    }
+    let host = Authority::try_from(first.as_bytes()).ok();
+    let valid = host.filter(|host| {
+        let port = host.as_str().get(host.host().len()..).unwrap_or_default();
+        !host.host().is_empty()
+            && !host.as_str().contains('@')
+            && (port.len() < 2 || host.port_u16().is_some())
+    });
+    valid.map(Some).ok_or_else(|| bad("The Host field is not valid."))
+}
+
+/// hyper relays any list of codings that ends in chunked; only chunked alone is understood here.
+fn check_coding(headers: &HeaderMap) -> Result<(), ProxyError> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(ProxyError::new(
+            ErrorKind::NotImplemented,
+            "The only transfer coding that is understood is chunked, once.",
+        )),
+    }
+}
+
+fn has_credentials(headers: &HeaderMap) -> bool {
+    headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE)
+}
+
+/// Counts Max-Forwards down (RFC 9110 7.6.2); `false` when the request may go no further.
+fn count_down(head: &mut Parts) -> Result<bool, ProxyError> {
+    if !matches!(head.method, Method::OPTIONS | Method::TRACE) {
+        return Ok(true);
+    }
+    let Some(value) = head.headers.get(MAX_FORWARDS) else { return Ok(true) };
+    let left: Option<u64> = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    match left {
+        None => Err(bad("Max-Forwards is not a number.")),
+        Some(0) => Ok(false),
+        Some(left) => {
+            head.headers.insert(MAX_FORWARDS, HeaderValue::from(left - 1));
+            Ok(true)
+        }
+    }
+}
+
+fn bad(detail: &'static str) -> ProxyError {
+    ProxyError::new(ErrorKind::BadRequest, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Uri};
+
+    fn classifier(upstream: &str) -> Classifier {
+        Classifier::new(upstream.parse().unwrap(), CredentialKey::new([0; 32]), 10)
+    }
+
+    fn head(method: &str, target: &str, version: Version, fields: &[(&str, &str)]) -> Parts {
+        let mut request =
+            Request::builder().method(method).uri(target.parse::<Uri>().unwrap()).version(version);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn kind(upstream: &str, mut head: Parts) -> Result<Intent, ErrorKind> {
+        classifier(upstream).intent(&mut head).map_err(|error| error.kind)
+    }
+
+    const UPSTREAM: &str = "https://api.example.com";
+
+    #[test]
+    fn requests_find_their_lane() {
+        let fields = [("host", "127.0.0.1:8080"), ("authorization", "Bearer t")];
+        let wanted = head("GET", "/users/42?x=%20", Version::HTTP_11, &fields);
+        let Ok(Intent::Forward(key, target)) = kind(UPSTREAM, wanted) else { panic!("not forwarded") };
+        assert_eq!(&*key.upstream, "api.example.com:443");
+        assert_eq!(&*key.route, "/users/{id}");
+        assert_eq!(
+            key.credential,
+            Some(CredentialKey::new([0; 32]).hash(&HeaderValue::from_static("Bearer t")))
+        );
+        assert_eq!(target, "/users/42?x=%20");
+    }
+
+    #[test]
+    fn hosts_are_checked() {
+        for (version, fields, good) in [
+            (Version::HTTP_11, &[("host", "a")][..], true),
+            (Version::HTTP_11, &[("host", "a:80")], true),
+            (Version::HTTP_11, &[("host", "[::1]:80")], true),
+            (Version::HTTP_11, &[], false),
+            (Version::HTTP_11, &[("host", "a"), ("host", "a")], false),
+            (Version::HTTP_11, &[("host", "")], false),
+            (Version::HTTP_11, &[("host", "a b")], false),
+            (Version::HTTP_11, &[("host", "u@a")], false),
+            (Version::HTTP_11, &[("host", "a:x")], false),
+            (Version::HTTP_11, &[("host", "a/b")], false),
+            (Version::HTTP_10, &[], true),
+            (Version::HTTP_10, &[("host", "a"), ("host", "b")], false),
+        ] {
+            let result = kind(UPSTREAM, head("GET", "/", version, fields));
+            assert_eq!(result.is_ok(), good, "{version:?} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn absolute_form_is_for_the_upstream_alone() {
+        for (target, expected) in [
+            ("http://api.example.com/x", None),
+            ("https://api.example.com:443/x", None),
+            ("http://api.example.com:8080/x", Some(ErrorKind::OtherSite)),
+            ("http://other.example/x", Some(ErrorKind::OtherSite)),
+            ("http://u:p@api.example.com/x", Some(ErrorKind::BadRequest)),
+            ("api.example.com:443", Some(ErrorKind::BadRequest)),
+        ] {
+            let result = kind(UPSTREAM, head("GET", target, Version::HTTP_11, &[("host", "proxy.test")]));
+            assert_eq!(result.err(), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn http2_names_any_authority_once() {
+        let over2 =
+            |target, fields: &[(&str, &str)]| kind(UPSTREAM, head("GET", target, Version::HTTP_2, fields));
+        assert!(over2("http://127.0.0.1:8080/x", &[]).is_ok());
+        assert!(over2("http://127.0.0.1:8080/x", &[("host", "127.0.0.1:8080")]).is_ok());
+        assert_eq!(over2("http://a/x", &[("host", "b")]).err(), Some(ErrorKind::BadRequest));
+        assert_eq!(over2("http://u@a/x", &[]).err(), Some(ErrorKind::BadRequest));
+        assert_eq!(over2("/x", &[]).err(), Some(ErrorKind::BadRequest));
+    }
+
+    #[test]
+    fn tunnels_and_odd_codings_are_not_served() {
+        let connect =
+            head("CONNECT", "api.example.com:443", Version::HTTP_11, &[("host", "api.example.com")]);
+        let error = classifier(UPSTREAM).intent(&mut { connect }).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NotImplemented);
+        assert!(error.detail.contains("http://api.example.com/"), "{error}");
+        for (coding, good) in
+            [("chunked", true), ("Chunked", true), ("gzip, chunked", false), (",chunked", false)]
+        {
+            let fields = [("host", "a"), ("transfer-encoding", coding)];
+            assert_eq!(
+                kind(UPSTREAM, head("POST", "/", Version::HTTP_11, &fields)).is_ok(),
+                good,
+                "{coding}"
+            );
+        }
+    }
+
+    #[test]
+    fn asterisk_trace_and_max_forwards() {
+        let host = ("host", "a");
+        let ask = |method, target, fields: &[(&str, &str)]| {
+            kind(UPSTREAM, head(method, target, Version::HTTP_11, fields))
+        };
+        assert!(ask("OPTIONS", "*", &[host]).is_ok());
+        assert_eq!(ask("GET", "*", &[host]).err(), Some(ErrorKind::BadRequest));
+        assert!(ask("TRACE", "/", &[host]).is_ok());
+        let secret = ("authorization", "Bearer t");
+        assert_eq!(ask("TRACE", "/", &[host, secret]).err(), Some(ErrorKind::MethodNotAllowed));
+        let last = ("max-forwards", "0");
+        assert!(matches!(ask("OPTIONS", "/", &[host, last]), Ok(Intent::AnswerOptions)));
+        assert!(matches!(ask("GET", "/", &[host, last]), Ok(Intent::Forward(..))));
+        let mut five = head("OPTIONS", "/", Version::HTTP_11, &[host, ("max-forwards", "5")]);
+        classifier(UPSTREAM).intent(&mut five).unwrap();
+        assert_eq!(five.headers["max-forwards"], "4");
+    }
+}

@@ -1,0 +1,238 @@
+//! What an intermediary changes in a head: hop-by-hop fields go, Via comes, everything else stays as it is.
+//!
+//! `Forwarded` and `X-Forwarded-*` pass unchanged: Tidegate stands at the client's side, so what the API would learn
+//! from them is the client's to say.
+
+use super::error::{ErrorKind, ProxyError};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use std::fmt;
+
+/// Our name in Via fields: unlike any other instance's, so that meeting it again means a loop.
+#[derive(Clone)]
+pub(super) struct Via {
+    token: String,
+    one_zero: HeaderValue,
+    one_one: HeaderValue,
+    two: HeaderValue,
+}
+
+impl Via {
+    /// A pseudonym made of `random`.
+    pub(super) fn new(random: [u8; 4]) -> Self {
+        let token = format!("tidegate-{:08x}", u32::from_be_bytes(random));
+        let line = |version| HeaderValue::try_from(format!("{version} {token}"));
+        let fallback = |_| HeaderValue::from_static("1.1 tidegate");
+        let [one_zero, one_one, two] =
+            ["1.0", "1.1", "2"].map(|version| line(version).unwrap_or_else(fallback));
+        Self { token, one_zero, one_one, two }
+    }
+
+    fn received_as(&self, version: Version) -> HeaderValue {
+        match version {
+            Version::HTTP_2 => self.two.clone(),
+            Version::HTTP_10 | Version::HTTP_09 => self.one_zero.clone(),
+            _ => self.one_one.clone(),
+        }
+    }
+
+    fn is_in(&self, headers: &HeaderMap) -> bool {
+        let token = self.token.as_bytes();
+        let lines = headers.get_all(VIA).iter();
+        lines.into_iter().any(|line| line.as_bytes().windows(token.len()).any(|part| part == token))
+    }
+}
+
+impl fmt::Debug for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.token)
+    }
+}
+
+/// Makes the head that goes to the upstream. Host is left out: the connection writes the upstream's own.
+pub(super) fn to_upstream(headers: &mut HeaderMap, version: Version, via: &Via) -> Result<(), ProxyError> {
+    if via.is_in(headers) {
+        return Err(ProxyError::new(
+            ErrorKind::Loop,
+            "This request has passed this Tidegate before: the upstream leads back here. Point --upstream at the API.",
+        ));
+    }
+    let wants_trailers = has_token(headers, &TE, "trailers");
+    remove_hop_by_hop(headers);
+    for name in
+        [HOST, HeaderName::from_static("proxy-authorization"), HeaderName::from_static("http2-settings")]
+    {
+        headers.remove(name);
+    }
+    if wants_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    headers.append(VIA, via.received_as(version));
+    Ok(())
+}
+
+/// Makes the head that goes to the client.
+pub(super) fn to_client(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // Both: the coding wins, and the length is a lie or an attack (RFC 9112 6.3).
+        headers.remove(CONTENT_LENGTH);
+    }
+    remove_hop_by_hop(headers);
+}
+
+/// What an HTTP/1.1 connection wants and HTTP/2 has otherwise: one Cookie field, and TE named in Connection.
+pub(super) fn for_http1(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_some() {
+        let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+            headers.insert(COOKIE, whole);
+        }
+    }
+    if headers.contains_key(TE) {
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+/// How long the peer keeps an idle connection, in seconds, if its Keep-Alive field says.
+pub(super) fn keep_alive_seconds(headers: &HeaderMap) -> Option<u64> {
+    let fields = headers.get_all(KEEP_ALIVE).iter().filter_map(|value| value.to_str().ok());
+    let mut parameters = fields.flat_map(|value| value.split(','));
+    parameters.find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("timeout").then(|| value.trim().trim_matches('"').parse().ok())?
+    })
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let nominated: Vec<HeaderName> = tokens(headers, &CONNECTION)
+        .filter_map(|token| HeaderName::try_from(token).ok())
+        .filter(|name| !END_TO_END.contains(name))
+        .collect();
+    for name in nominated.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
+    tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted))
+}
+
+/// The elements of a comma-separated list over all its lines, parameters cut off.
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).filter_map(|item| {
+        let token = item.split(';').next().unwrap_or_default().trim();
+        (!token.is_empty()).then_some(token)
+    })
+}
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// Connection-level fields by name (RFC 9110 7.6.1). Trailer stays: hyper relays only announced trailers.
+const HOP_BY_HOP: [HeaderName; 6] =
+    [CONNECTION, KEEP_ALIVE, HeaderName::from_static("proxy-connection"), TE, TRANSFER_ENCODING, UPGRADE];
+
+/// Fields that Connection may not take away, whatever it says: framing, routing and credentials.
+const END_TO_END: [HeaderName; 10] = [
+    HOST,
+    CONTENT_LENGTH,
+    http::header::CONTENT_TYPE,
+    http::header::AUTHORIZATION,
+    COOKIE,
+    http::header::SET_COOKIE,
+    http::header::CACHE_CONTROL,
+    http::header::RETRY_AFTER,
+    VIA,
+    http::header::FORWARDED,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn via() -> Via {
+        Via::new([1, 2, 3, 4])
+    }
+
+    #[test]
+    fn hop_by_hop_fields_go_and_others_stay() {
+        let mut headers = map(&[
+            ("host", "client.example"),
+            ("connection", "keep-alive, X-Drop, authorization, content-length"),
+            ("x-drop", "1"),
+            ("x-keep", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic secret"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABk"),
+            ("te", "gzip, trailers;q=0.5"),
+            ("authorization", "Bearer t"),
+            ("content-length", "3"),
+            ("x-forwarded-for", "10.0.0.1"),
+        ]);
+        to_upstream(&mut headers, Version::HTTP_11, &via()).unwrap();
+        let names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        for gone in [
+            "host",
+            "connection",
+            "x-drop",
+            "keep-alive",
+            "proxy-connection",
+            "proxy-authorization",
+            "upgrade",
+        ] {
+            assert!(!names.contains(&gone), "{gone} in {names:?}");
+        }
+        for kept in ["x-keep", "authorization", "content-length", "x-forwarded-for"] {
+            assert!(names.contains(&kept), "{kept} not in {names:?}");
+        }
+        assert_eq!(headers["te"], "trailers");
+        assert_eq!(headers["via"], "1.1 tidegate-01020304");
+    }
+
+    #[test]
+    fn via_is_appended_and_our_own_is_a_loop() {
+        let mut headers = map(&[("via", "1.0 fred, 1.1 tidegate-aaaaaaaa")]);
+        to_upstream(&mut headers, Version::HTTP_2, &via()).unwrap();
+        let lines: Vec<_> = headers.get_all("via").iter().collect();
+        assert_eq!(lines, ["1.0 fred, 1.1 tidegate-aaaaaaaa", "2 tidegate-01020304"]);
+        let error = to_upstream(&mut headers, Version::HTTP_11, &via()).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Loop);
+    }
+
+    #[test]
+    fn a_length_beside_a_coding_is_dropped_from_responses() {
+        let mut headers = map(&[("content-length", "3"), ("transfer-encoding", "chunked"), ("x", "1")]);
+        to_client(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x"]);
+    }
+
+    #[test]
+    fn cookie_crumbs_become_one_field() {
+        let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2"), ("te", "trailers")]);
+        for_http1(&mut headers);
+        assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+        assert_eq!(headers["connection"], "te");
+    }
+
+    #[test]
+    fn keep_alive_is_read() {
+        for (value, seconds) in [
+            ("timeout=5, max=100", Some(5)),
+            ("max=100, Timeout = \"20\"", Some(20)),
+            ("max=1", None),
+            ("timeout=x", None),
+        ] {
+            assert_eq!(keep_alive_seconds(&map(&[("keep-alive", value)])), seconds, "{value}");
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! HTTP in and out: the life of one request, from its head to the end of its response.
+//!
+//! What an intermediary must do (RFC 9110 7.6, 9112) and hyper leaves to it stands in [`classify`], [`headers`] and
+//! [`respond`]; what a throttling one must do (notice who left, replay, answer honestly) in [`accept`], [`body`]
+//! and here.
+//!
+//! A client that closes its half of an HTTP/1.1 connection has left: its request is dropped, queued or in flight.
+
+pub mod accept;
+mod body;
+mod classify;
+mod credential;
+mod dial;
+mod error;
+mod headers;
+mod pool;
+mod respond;
+mod route;
+mod signals;
+mod socket;
+mod tracked;
+mod upstream;
+
+pub use credential::CredentialKey;
+pub use tracked::Tracked;
+pub use upstream::Client;
+
+use crate::config::{ProxySettings, ReplayPolicy, Upstream};
+use crate::control::{Event, LaneKey, Outcome, Refusal, RetryReason, Ticket};
+use crate::gate::{Flight, Gate, Pass, Verdict, clock};
+use crate::observe::{Attempt, Observer};
+use body::{Budget, Replay};
+use bytes::{Bytes, BytesMut};
+use classify::{Classifier, Intent};
+use error::{BoxError, ErrorKind, ProxyError};
+use headers::Via;
+use http::header::{CONTENT_LENGTH, EXPECT};
+use http::{Method, Request, Response, Version};
+use http_body::Body;
+use http_body_util::BodyExt;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tracked::Account;
+use upstream::{Arriving, Outgoing, Sent};
+
+/// HTTP's face: serves requests through a gate. Cheap to clone.
+#[derive(Clone)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+}
+
+/// What a [`Proxy`] is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where requests go.
+    pub upstream: Upstream,
+    /// Bounds, timeouts and policies.
+    pub settings: ProxySettings,
+    /// What lets requests out.
+    pub gate: Gate,
+    /// What sends them.
+    pub client: Client,
+    /// The key of credential hashes.
+    pub credentials: CredentialKey,
+}
+
+struct Shared {
+    classifier: Classifier,
+    settings: ProxySettings,
+    gate: Gate,
+    client: Client,
+    budget: Arc<Budget>,
+    via: Via,
+    observer: Arc<dyn Observer>,
+}
+
+/// An answer, and whose it is.
+struct Answer {
+    response: Response<Content>,
+    flight: Option<Flight>,
+    /// The word of Proxy-Status, when the answer is ours.
+    local: Option<&'static str>,
+}
+
+enum Content {
+    Whole(Bytes),
+    Coming(Bytes, Arriving),
+}
+
+impl Proxy {
+    /// A proxy of `parts` that tells `observer` what happens.
+    pub fn new(parts: Parts, observer: Arc<dyn Observer>) -> Self {
+        let Parts { upstream, settings, gate, client, credentials } = parts;
+        let budget =
+            Budget::new(settings.replay_bytes_max, settings.replay_bytes_total_max, settings.body_idle);
+        let classifier = Classifier::new(upstream, credentials, settings.route_classes_max);
+        let budget = Arc::new(budget);
+        let via = Via::new(random());
+        Self { shared: Arc::new(Shared { classifier, settings, gate, client, budget, via, observer }) }
+    }
+
+    /// Request bytes that are kept for replays now, of at most [`ProxySettings::replay_bytes_total_max`].
+    pub fn replay_bytes_in_use(&self) -> usize {
+        self.shared.budget.used()
+    }
+
+    /// What bounds it.
+    pub fn settings(&self) -> &ProxySettings {
+        &self.shared.settings
+    }
+
+    /// Serves one request, whatever happens: what goes wrong becomes an answer. Dropping the future gives
+    /// everything back; that is how a client leaves.
+    pub async fn serve<B>(&self, request: Request<B>) -> Response<Tracked>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let version = request.version();
+        let mut account = Account::new(Arc::clone(&self.shared.observer), request.method().clone());
+        let answer = caught(self.shared.attempt(request, &mut account)).await.unwrap_or_else(|error| {
+            tracing::debug!(blame = ?error.blame(), source = ?error.source, "{error}");
+            let local = Some(respond::status_of(error.kind).1);
+            Answer { response: respond::to_error(&error).map(Content::Whole), flight: None, local }
+        });
+        finish(answer, account, version)
+    }
+}
+
+impl Shared {
+    /// The life of one request, top to bottom.
+    async fn attempt<B>(&self, request: Request<B>, account: &mut Account) -> Result<Answer, ProxyError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (mut head, body) = request.into_parts();
+        let (key, target) = match self.classifier.intent(&mut head)? {
+            Intent::Forward(key, target) => (key, target),
+            Intent::AnswerOptions => {
+                return Ok(Answer::ours(respond::to_options(), "proxy_internal_response"));
+            }
+        };
+        headers::to_upstream(&mut head.headers, head.version, &self.via)?;
+        let head = Outgoing { method: head.method, target, headers: head.headers };
+        let replay = Replay::new(body, &self.budget);
+        if !head.headers.contains_key(EXPECT) {
+            replay.fill().await?;
+        }
+        let result = self.forward(&key, &head, &replay, account).await;
+        // A body that broke off is why whatever followed went wrong.
+        match (result, replay.failure()) {
+            (Err(_), Some(failure)) => Err(failure),
+            (result, _) => result,
+        }
+    }
+
+    /// Queue, send, learn; again as long as the gate says so.
+    async fn forward(
+        &self,
+        key: &LaneKey,
+        head: &Outgoing,
+        replay: &Replay,
+        account: &mut Account,
+    ) -> Result<Answer, ProxyError> {
+        let ticket = Ticket { deadline: clock::now() + self.settings.queue_deadline };
+        let mut waiting = match self.gate.enter(key, ticket) {
+            Ok(waiting) => waiting,
+            Err(refusal) => return Ok(refused(&refusal, None, account)),
+        };
+        account.exchange().lane = Arc::clone(waiting.lane());
+        let mut last = None;
+        loop {
+            let queued = clock::now();
+            let turn = waiting.turn().await;
+            account.exchange().queued += clock::now().saturating_duration_since(queued);
+            let pass = match turn {
+                Ok(pass) => pass,
+                Err(refusal) => return Ok(refused(&refusal, last, account)),
+            };
+            let sent = self.send(&pass, head, replay, account).await;
+            let Learnt { outcome, replayable, result } = self.learn(sent, head, replay).await;
+            match (pass.settle(outcome, replayable), result) {
+                (Verdict::Answer(flight), Ok(response)) => return Ok(Answer::theirs(response, flight)),
+                (Verdict::Answer(_), Err(error)) => return Err(error),
+                (Verdict::Again(again), result) => {
+                    account.exchange().retries += 1;
+                    last = result.ok().or(last);
+                    waiting = again;
+                }
+            }
+        }
+    }
+
+    /// One try at the upstream.
+    async fn send(
+        &self,
+        pass: &Pass,
+        head: &Outgoing,
+        replay: &Replay,
+        account: &mut Account,
+    ) -> Result<Response<Arriving>, ProxyError> {
+        let started = clock::now();
+        let Sent { response, stale } = self.client.send(head, replay).await;
+        let duration = clock::now().saturating_duration_since(started);
+        account.exchange().upstream += duration;
+        let lane = Arc::clone(pass.lane());
+        if stale {
+            self.observer.event(&Event::Retried { lane: Arc::clone(&lane), reason: RetryReason::Stale });
+        }
+        let status = response.as_ref().ok().map(Response::status);
+        self.observer.attempt(&Attempt { lane, status, duration });
+        response
+    }
+
+    /// What the answer teaches, and whether the request could be sent again. A refusal that will be waited out is
+    /// read to its end first: it is the answer if time runs out, and its connection is free again.
+    async fn learn(
+        &self,
+        sent: Result<Response<Arriving>, ProxyError>,
+        head: &Outgoing,
+        replay: &Replay,
+    ) -> Learnt {
+        let mut response = match sent {
+            Ok(response) => response,
+            Err(error) => return Learnt { outcome: Outcome::Failed, replayable: false, result: Err(error) },
+        };
+        let outcome = signals::outcome(response.status(), response.headers());
+        headers::to_client(response.headers_mut());
+        let replayable = self.allows(outcome, &head.method) && replay.can_replay();
+        if !replayable {
+            let response = response.map(|body| Content::Coming(Bytes::new(), body));
+            return Learnt { outcome, replayable, result: Ok(response) };
+        }
+        let (parts, body) = response.into_parts();
+        let mut response = Response::from_parts(parts, ());
+        let (content, replayable) = match gather(body).await {
+            Gathered::All(bytes) => (Content::Whole(bytes), true),
+            Gathered::Broken(bytes) => {
+                response.headers_mut().remove(CONTENT_LENGTH);
+                (Content::Whole(bytes), true)
+            }
+            Gathered::TooMuch(first, rest) => (Content::Coming(first, rest), false),
+        };
+        Learnt { outcome, replayable, result: Ok(response.map(|()| content)) }
+    }
+
+    /// May a request with this outcome be sent again, by the operator's policy and RFC 9110 9.2.2?
+    fn allows(&self, outcome: Outcome, method: &Method) -> bool {
+        match (outcome, self.settings.replay_on_429) {
+            (Outcome::Limited(_), ReplayPolicy::All) => true,
+            (Outcome::Limited(_), ReplayPolicy::Idempotent)
+            | (Outcome::Overloaded(_), ReplayPolicy::All | ReplayPolicy::Idempotent) => {
+                method.is_idempotent()
+            }
+            _ => false,
+        }
+    }
+}
+
+struct Learnt {
+    outcome: Outcome,
+    replayable: bool,
+    result: Result<Response<Content>, ProxyError>,
+}
+
+impl Answer {
+    fn ours(response: Response<Bytes>, local: &'static str) -> Self {
+        Self { response: response.map(Content::Whole), flight: None, local: Some(local) }
+    }
+
+    fn theirs(response: Response<Content>, flight: Flight) -> Self {
+        Self { response, flight: Some(flight), local: None }
+    }
+}
+
+/// What a request gets that is not let through: the API's own refusal if there is one, else ours.
+fn refused(refusal: &Refusal, last: Option<Response<Content>>, account: &mut Account) -> Answer {
+    account.exchange().lane = Arc::clone(&refusal.lane);
+    if let Some(response) = last {
+        return Answer { response, flight: None, local: None };
+    }
+    let (response, local) = respond::to_refusal(refusal);
+    Answer::ours(response, local)
+}
+
+/// The last touches to every answer: what the caller can see of the way, and who watches over its body.
+fn finish(answer: Answer, mut account: Account, version: Version) -> Response<Tracked> {
+    let Answer { response, flight, local } = answer;
+    let (mut parts, content) = response.into_parts();
+    let exchange = account.exchange();
+    exchange.status = parts.status;
+    exchange.local_error = local;
+    respond::add_server_timing(&mut parts.headers, exchange.queued, exchange.upstream, exchange.retries);
+    if version == Version::HTTP_2 {
+        parts.headers.remove(http::header::CONNECTION);
+    }
+    parts.version = Version::HTTP_11;
+    if let Some(flight) = flight {
+        account.hold(flight);
+    }
+    let body = match content {
+        Content::Whole(bytes) => Tracked::whole(bytes, account),
+        Content::Coming(first, rest) => Tracked::coming(first, rest, account),
+    };
+    Response::from_parts(parts, body)
+}
+
+enum Gathered {
+    All(Bytes),
+    Broken(Bytes),
+    TooMuch(Bytes, Arriving),
+}
+
+/// Reads the body of a refusal, if it is short and comes soon.
+async fn gather(mut body: Arriving) -> Gathered {
+    let mut bytes = BytesMut::new();
+    let mut patience = pin!(tokio::time::sleep(REFUSAL_PATIENCE));
+    while bytes.len() <= REFUSAL_BYTES_MAX {
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            () = &mut patience => break,
+        };
+        match frame {
+            None => return Gathered::All(bytes.freeze()),
+            Some(Err(_)) => return Gathered::Broken(bytes.freeze()),
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    bytes.extend_from_slice(data);
+                }
+            }
+        }
+    }
+    Gathered::TooMuch(bytes.freeze(), body)
+}
+
+/// Turns a panic into an error of this request alone.
+async fn caught<T>(work: impl Future<Output = Result<T, ProxyError>>) -> Result<T, ProxyError> {
+    let mut work = pin!(work);
+    std::future::poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
+        polled.unwrap_or_else(|_| {
+            tracing::error!("a request met a defect of Tidegate");
+            Poll::Ready(Err(ProxyError::new(ErrorKind::Internal, "Tidegate failed on this request.")))
+        })
+    })
+    .await
+}
+
+fn random() -> [u8; 4] {
+    let mut bytes = [0; 4];
+    // Without randomness two instances may share a name, which only matters when they form a chain.
+    if ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).is_err() {
+        tracing::warn!("no randomness for the name in Via");
+    }
+    bytes
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxy({:?})", self.shared.client)
+    }
+}
+
+/// A refusal's body is kept up to this size; a larger one is passed on instead of waited out.
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+
+/// A refusal's body that takes longer than this is passed on.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);

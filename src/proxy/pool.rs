@@ -1,0 +1,131 @@
+//! Kept HTTP/1.1 connections to the upstream, the last used first, each with the moment until which it is good.
+
+use super::body::Sending;
+use super::dial::Stream;
+use crate::gate::clock;
+use hyper::client::conn::http1::{Connection, SendRequest};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, sleep_until};
+
+/// Idle connections.
+#[derive(Debug)]
+pub(super) struct Pool {
+    idle: Mutex<Vec<Idle>>,
+    idle_max: usize,
+    next: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Idle {
+    lease: Lease,
+    until: Instant,
+}
+
+/// The use of one connection for one exchange. Dropping it closes the connection.
+#[derive(Debug)]
+pub(super) struct Lease {
+    id: u64,
+    pub(super) sender: SendRequest<Sending>,
+    home: mpsc::Sender<(SendRequest<Sending>, Duration)>,
+}
+
+impl Lease {
+    /// Gives the connection back for further use, for `keep` at most.
+    pub(super) fn give_back(self, keep: Duration) {
+        // The mailbox has one place and one sender at a time; if the driver is gone, so is the connection.
+        drop(self.home.try_send((self.sender, keep)));
+    }
+}
+
+impl Pool {
+    pub(super) fn new(idle_max: usize) -> Self {
+        Self { idle: Mutex::new(Vec::new()), idle_max, next: AtomicU64::new(0) }
+    }
+
+    /// No connection has been adopted yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.next.load(Ordering::Relaxed) == 0
+    }
+
+    /// The connection that was used last, if one is still good.
+    pub(super) fn take(&self) -> Option<Lease> {
+        let now = clock::now();
+        let mut idle = self.lock();
+        while let Some(Idle { lease, until }) = idle.pop() {
+            if until > now && lease.sender.is_ready() {
+                return Some(lease);
+            }
+        }
+        None
+    }
+
+    /// Takes a new connection into care: returns its first use, and what drives it.
+    pub(super) fn adopt(
+        self: &Arc<Self>,
+        sender: SendRequest<Sending>,
+        connection: Connection<Box<dyn Stream>, Sending>,
+    ) -> (Lease, impl Future<Output = ()> + Send + use<>) {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (home, mailbox) = mpsc::channel(1);
+        let driver = drive(id, connection, home.downgrade(), mailbox, Arc::downgrade(self));
+        (Lease { id, sender, home }, driver)
+    }
+
+    fn put(&self, lease: Lease, until: Instant) {
+        let mut idle = self.lock();
+        if idle.len() < self.idle_max {
+            idle.push(Idle { lease, until });
+        }
+    }
+
+    fn remove(&self, id: u64) {
+        self.lock().retain(|idle| idle.lease.id != id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs one connection: exchanges, returns to the pool, and the end of its idle time.
+async fn drive(
+    id: u64,
+    connection: Connection<Box<dyn Stream>, Sending>,
+    home: mpsc::WeakSender<(SendRequest<Sending>, Duration)>,
+    mut mailbox: mpsc::Receiver<(SendRequest<Sending>, Duration)>,
+    pool: Weak<Pool>,
+) {
+    let mut connection = pin!(connection);
+    let mut expiry = pin!(sleep(Duration::ZERO));
+    let mut is_idle = false;
+    loop {
+        let (mut sender, keep) = tokio::select! {
+            _ended = &mut connection => break,
+            Some(returned) = mailbox.recv() => returned,
+            () = &mut expiry, if is_idle => {
+                is_idle = false;
+                if let Some(pool) = pool.upgrade() {
+                    pool.remove(id);
+                }
+                continue;
+            }
+        };
+        // Ready when the connection has seen the end of both bodies.
+        let ready = tokio::select! {
+            _ended = &mut connection => break,
+            ready = sender.ready() => ready,
+        };
+        let (Ok(()), Some(home), Some(pool)) = (ready, home.upgrade(), pool.upgrade()) else { continue };
+        let until = clock::now() + keep;
+        expiry.set(sleep_until(until.into()));
+        is_idle = true;
+        pool.put(Lease { id, sender, home }, until);
+    }
+    if let Some(pool) = pool.upgrade() {
+        pool.remove(id);
+    }
+}

@@ -1,0 +1,266 @@
+//! A client's TCP connection: what hyper reads and writes, what a watcher may look at beside it, and who is busy.
+//!
+//! # Why
+//! hyper does not notice that its peer has left while a request's body waits unread, and has one timer for a slow
+//! head and an idle connection. Both need a second look at the same socket.
+
+use crate::gate::clock;
+use bytes::{Buf, Bytes};
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+/// The stream that hyper gets. Reads and writes are noted.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: Arc<TcpStream>,
+    /// What was read to find out the protocol.
+    first: Bytes,
+    activity: Activity,
+}
+
+impl Socket {
+    pub(super) fn new(stream: Arc<TcpStream>, first: Bytes, activity: Activity) -> Self {
+        if !first.is_empty() {
+            activity.read();
+        }
+        Self { stream, first, activity }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let count = self.first.len().min(buf.remaining());
+            buf.put_slice(self.first.get(..count).unwrap_or_default());
+            self.first.advance(count);
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.try_read_buf(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
+                Ok(count) => {
+                    if count > 0 {
+                        self.activity.read();
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl Socket {
+    fn poll_try(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let ready = self.stream.poll_write_ready(cx);
+            self.activity.write_blocked(ready.is_pending());
+            ready!(ready)?;
+            match write(&self.stream) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_try(cx, |stream| stream.try_write(buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_try(cx, |stream| stream.try_write_vectored(bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match socket2::SockRef::from(&*self.stream).shutdown(Shutdown::Write) {
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+/// Returns when the peer has closed its side, in order or by a reset, even if there is unread data before that.
+pub(super) async fn gone(stream: &TcpStream) {
+    loop {
+        match stream.ready(Interest::READABLE).await {
+            Ok(ready) if ready.is_read_closed() => return,
+            Err(_) => return,
+            // Data that nobody reads yet keeps the socket readable: look again in a while.
+            Ok(_) => tokio::time::sleep(LOOK_AGAIN).await,
+        }
+    }
+}
+
+/// How often a socket with unread data is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+/// What goes on on one connection. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Activity(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    /// Requests whose response has not ended.
+    active: usize,
+    /// Since when there is none.
+    idle_since: Instant,
+    /// When the first byte of a head came that is not yet complete.
+    head_since: Option<Instant>,
+    /// Since when bytes wait that the peer does not take.
+    blocked_since: Option<Instant>,
+    /// Is every read outside a request the beginning of a head? Not in HTTP/2.
+    reads_are_heads: bool,
+}
+
+/// What [`Activity`] looks like now.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Doing {
+    /// Requests are being served.
+    Serving,
+    /// A head is on its way since then.
+    Reading(Instant),
+    /// Nothing since then.
+    Idle(Instant),
+}
+
+impl Activity {
+    pub(super) fn new(reads_are_heads: bool) -> Self {
+        let idle_since = clock::now();
+        let state = State { active: 0, idle_since, head_since: None, blocked_since: None, reads_are_heads };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// A request begins; it lasts until the guard is dropped.
+    pub(super) fn begin(&self) -> Busy {
+        let mut state = self.lock();
+        state.active += 1;
+        state.head_since = None;
+        drop(state);
+        Busy(self.clone())
+    }
+
+    pub(super) fn doing(&self) -> Doing {
+        let state = self.lock();
+        match state.head_since {
+            _ if state.active > 0 => Doing::Serving,
+            Some(since) => Doing::Reading(since),
+            None => Doing::Idle(state.idle_since),
+        }
+    }
+
+    pub(super) fn blocked_since(&self) -> Option<Instant> {
+        self.lock().blocked_since
+    }
+
+    fn read(&self) {
+        let mut state = self.lock();
+        if state.reads_are_heads && state.active == 0 && state.head_since.is_none() {
+            state.head_since = Some(clock::now());
+        }
+    }
+
+    fn write_blocked(&self, blocked: bool) {
+        let mut state = self.lock();
+        state.blocked_since = blocked.then(|| state.blocked_since.unwrap_or_else(clock::now));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One request on a connection.
+#[derive(Debug)]
+pub(super) struct Busy(Activity);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.active -= 1;
+        state.idle_since = clock::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (client, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn departure_is_noticed_with_and_without_unread_data() {
+        for unread in [0, 1_000, 64_000] {
+            for reset in [false, true] {
+                let (mut client, server) = pair().await;
+                client.write_all(&vec![0; unread]).await.unwrap();
+                let still_there = tokio::time::timeout(Duration::from_millis(60), gone(&server)).await;
+                assert!(still_there.is_err(), "{unread} {reset}");
+                if reset {
+                    client.set_zero_linger().unwrap();
+                }
+                drop(client);
+                let left = clock::now();
+                tokio::time::timeout(Duration::from_secs(5), gone(&server)).await.unwrap();
+                assert!(clock::now() - left < Duration::from_millis(100), "{unread} {reset}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_pass_and_are_noted() {
+        let (mut client, server) = pair().await;
+        let activity = Activity::new(true);
+        let mut socket = Socket::new(Arc::new(server), Bytes::new(), activity.clone());
+        assert!(matches!(activity.doing(), Doing::Idle(_)));
+        client.write_all(b"hello").await.unwrap();
+        let mut bytes = [0; 5];
+        socket.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"hello");
+        assert!(matches!(activity.doing(), Doing::Reading(_)));
+        let busy = activity.begin();
+        assert!(matches!(activity.doing(), Doing::Serving));
+        drop(busy);
+        assert!(matches!(activity.doing(), Doing::Idle(_)));
+        socket.write_all(b"you").await.unwrap();
+        socket.shutdown().await.unwrap();
+        let mut rest = String::new();
+        client.read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, "you");
+    }
+}

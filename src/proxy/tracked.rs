@@ -1,0 +1,130 @@
+//! Response bodies that know their duty: when one ends, its flight is over and its exchange is told.
+
+use super::error::BoxError;
+use super::upstream::Arriving;
+use crate::gate::{Flight, clock};
+use crate::observe::{Exchange, Observer};
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// A response's body, and what has to happen when it is over.
+#[derive(Debug)]
+pub struct Tracked {
+    content: Content,
+    account: Option<Account>,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// A body that is here.
+    Whole(Bytes),
+    /// A body that still comes, after what was already read of it.
+    Coming { first: Bytes, rest: Box<Arriving> },
+}
+
+impl Tracked {
+    pub(super) fn whole(body: Bytes, account: Account) -> Self {
+        Self { content: Content::Whole(body), account: Some(account) }
+    }
+
+    pub(super) fn coming(first: Bytes, rest: Arriving, account: Account) -> Self {
+        Self { content: Content::Coming { first, rest: Box::new(rest) }, account: Some(account) }
+    }
+}
+
+impl Body for Tracked {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = match &mut self.content {
+            Content::Whole(body) | Content::Coming { first: body, .. } if !body.is_empty() => {
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(body)))))
+            }
+            Content::Whole(_) => Poll::Ready(None),
+            Content::Coming { rest, .. } => Pin::new(&mut **rest).poll_frame(cx),
+        };
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) || self.is_end_stream() {
+            self.account = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Whole(body) => body.is_empty(),
+            Content::Coming { first, rest } => first.is_empty() && rest.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(body) => SizeHint::with_exact(body.len() as u64),
+            Content::Coming { first, rest } => {
+                let exact = rest.size_hint().exact().map(|rest| rest + first.len() as u64);
+                exact.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
+        }
+    }
+}
+
+/// What is known of one request so far; told as an [`Exchange`] when it is dropped, whatever ends it.
+pub(super) struct Account {
+    observer: Arc<dyn Observer>,
+    started: Instant,
+    exchange: Exchange,
+    flight: Option<Flight>,
+}
+
+impl Account {
+    pub(super) fn new(observer: Arc<dyn Observer>, method: Method) -> Self {
+        let exchange = Exchange {
+            lane: "".into(),
+            method,
+            status: client_gone(),
+            queued: Duration::ZERO,
+            upstream: Duration::ZERO,
+            total: Duration::ZERO,
+            retries: 0,
+            local_error: None,
+        };
+        Self { observer, started: clock::now(), exchange, flight: None }
+    }
+
+    pub(super) fn exchange(&mut self) -> &mut Exchange {
+        &mut self.exchange
+    }
+
+    /// The request's place with the API is kept until the response body has ended.
+    pub(super) fn hold(&mut self, flight: Flight) {
+        self.flight = Some(flight);
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.flight = None;
+        self.exchange.total = clock::now().saturating_duration_since(self.started);
+        self.observer.exchange(&self.exchange);
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.exchange.fmt(f)
+    }
+}
+
+/// What stands for the answer when the client left before it: nginx's number for that, in logs everywhere.
+fn client_gone() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT)
+}
