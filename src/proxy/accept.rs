@@ -25,6 +25,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -50,10 +51,11 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, drain: watch::Receiver<b
     let mut connections = JoinSet::new();
     let mut errors = Backoff::default();
     let start = |connections: &mut JoinSet<()>, stream, permit| {
+        let counted = Counted::new(&proxy);
         let connection = connection(stream, proxy.clone(), drain.clone());
         connections.spawn(async move {
             connection.await;
-            drop(permit);
+            drop((counted, permit));
         });
     };
     let mut draining = pin!(drained(drain.clone()));
@@ -88,6 +90,22 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, drain: watch::Receiver<b
 async fn drained(mut drain: watch::Receiver<bool>) {
     if drain.wait_for(|draining| *draining).await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+/// One open connection, in the proxy's count.
+struct Counted(Proxy);
+
+impl Counted {
+    fn new(proxy: &Proxy) -> Self {
+        proxy.shared.connections.fetch_add(1, Ordering::Relaxed);
+        Self(proxy.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
