@@ -1,6 +1,7 @@
 //! Tidegate: an adaptive throttling proxy for rate-limited HTTP APIs.
 
 pub mod admin;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod control;

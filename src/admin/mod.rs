@@ -5,6 +5,9 @@
 
 mod host;
 mod lanes;
+mod serve;
+
+pub use serve::serve;
 
 use crate::gate::Gate;
 use crate::telemetry::{Levels, Telemetry};

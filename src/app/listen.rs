@@ -1,8 +1,9 @@
 //! Takes the addresses, and says what to do when one cannot be had.
 
+use crate::proxy::accept;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 
 /// An address could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -14,22 +15,15 @@ pub struct ListenError {
     pub(super) cause: io::Error,
 }
 
-/// Listens on `address`, which `flag` has chosen, with room for `backlog` connections that wait to be accepted.
+/// Listens on `address`, which `flag` has chosen.
 pub(super) fn listen(
     flag: &'static str,
     address: SocketAddr,
-    backlog: u32,
 ) -> Result<(TcpListener, SocketAddr), ListenError> {
-    let open = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // A restart must not wait for the old connections' last packets; a live listener is refused all the same.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let listener = socket.listen(backlog)?;
-        let bound = listener.local_addr()?;
-        Ok((listener, bound))
-    };
-    open().map_err(|cause| ListenError { flag, address, cause })
+    let listener = accept::bind(address);
+    listener
+        .and_then(|listener| listener.local_addr().map(|bound| (listener, bound)))
+        .map_err(|cause| ListenError { flag, address, cause })
 }
 
 fn why(error: &io::Error) -> String {
@@ -53,9 +47,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_taken_port_is_named_with_the_way_out() {
-        let (_held, taken) = listen("--listen", "127.0.0.1:0".parse().unwrap(), 16).unwrap();
+        let (_held, taken) = listen("--listen", "127.0.0.1:0".parse().unwrap()).unwrap();
         assert_ne!(taken.port(), 0);
-        let error = listen("--admin", taken, 16).unwrap_err().to_string();
+        let error = listen("--admin", taken).unwrap_err().to_string();
         assert_eq!(
             error,
             format!(
@@ -67,7 +61,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_of_another_machine_is_named() {
-        let error = listen("--listen", "192.0.2.1:80".parse().unwrap(), 16).unwrap_err().to_string();
+        let error = listen("--listen", "192.0.2.1:80".parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains("192.0.2.1:80: this machine has no such address"), "{error}");
     }
 }

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::control::Lanes;
 use crate::gate::{Gate, Timer, clock};
 use crate::observe::Observer;
-use crate::proxy::{CredentialKey, Proxy, accept};
+use crate::proxy::{Client, CredentialKey, Parts, Proxy, accept};
 use crate::telemetry::{Levels, MetricsError, Telemetry};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -65,20 +65,27 @@ impl App {
     /// # Errors
     /// A [`StartError`] that says what to do.
     pub fn start(mut config: Config) -> Result<Self, StartError> {
-        let (clients_at, listen) = listen::listen("--listen", config.listen, CLIENTS_BACKLOG)?;
-        let (pages_at, admin) = listen::listen("--admin", config.admin, ADMIN_BACKLOG)?;
+        let (clients_at, listen) = listen::listen("--listen", config.listen)?;
+        let (pages_at, admin) = listen::listen("--admin", config.admin)?;
         config.proxy.connections_max = descriptors::connections_max(config.proxy.connections_max);
         let key = CredentialKey::new(credential_key(config.state_dir.as_deref())?);
 
         let telemetry = Arc::new(Telemetry::new()?);
         let observer: Arc<dyn Observer> = Arc::clone(&telemetry) as _;
         let gate = Gate::new(Lanes::new(config.lanes.clone(), clock::now()), Arc::clone(&observer));
-        let proxy = Arc::new(Proxy::new(&config, key, gate.clone(), observer)?);
+        let parts = Parts {
+            upstream: config.upstream.clone(),
+            settings: config.proxy.clone(),
+            gate: gate.clone(),
+            client: Client::new(&config.upstream, &config.proxy),
+            credentials: key,
+        };
+        let proxy = Proxy::new(parts, observer);
 
         let draining = Arc::new(AtomicBool::new(false));
         let (close, closed) = watch::channel(false);
         let mut clients = JoinSet::new();
-        clients.spawn(accept::serve(clients_at, Arc::clone(&proxy), closed));
+        clients.spawn(accept::serve(clients_at, proxy.clone(), closed));
         let mut servants = JoinSet::new();
         servants.spawn(drive(gate.clone()));
         let levels = levels(&config, proxy, Arc::clone(&draining));
@@ -161,11 +168,7 @@ fn credential_key(directory: Option<&Path>) -> Result<state::Key, StateError> {
     })
 }
 
-fn levels(
-    config: &Config,
-    proxy: Arc<Proxy>,
-    draining: Arc<AtomicBool>,
-) -> Arc<dyn Fn() -> Levels + Send + Sync> {
+fn levels(config: &Config, proxy: Proxy, draining: Arc<AtomicBool>) -> Arc<dyn Fn() -> Levels + Send + Sync> {
     let bounds = Levels {
         lanes_max: config.lanes.queue.lanes_max,
         queue_tickets_max: config.lanes.queue.lane_tickets_max,
@@ -174,7 +177,7 @@ fn levels(
         ..Levels::default()
     };
     Arc::new(move || Levels {
-        replay_buffer_bytes: proxy.replay_bytes(),
+        replay_buffer_bytes: proxy.replay_bytes_in_use(),
         client_connections: proxy.connections(),
         draining: draining.load(Ordering::Relaxed),
         ..bounds
@@ -192,9 +195,6 @@ fn broken(gone: Option<Result<&'static str, JoinError>>) -> Ended {
     Ended::Broken
 }
 
-/// Connections that may wait to be accepted: a load test opens all of its own at once.
-const CLIENTS_BACKLOG: u32 = 4_096;
-const ADMIN_BACKLOG: u32 = 128;
 /// What the last request may take from its pass to its last byte, within the grace.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 /// Beyond the grace, for answers that are on their way.

@@ -43,8 +43,7 @@ pub(super) struct Run {
     /// How a log line looks
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
     log_format: Format,
-    /// Where the key that names credentials is kept [default: $XDG_STATE_HOME/tidegate or ~/.local/state/tidegate]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help = STATE_DIR)]
     state_dir: Option<PathBuf>,
 }
 
@@ -172,6 +171,9 @@ fn wrong(kind: ErrorKind, why: &str) -> clap::Error {
         None => typed.error(kind, why),
     }
 }
+
+const STATE_DIR: &str = "Where the key that names credentials is kept [default: $XDG_STATE_HOME/tidegate or \
+                         ~/.local/state/tidegate]";
 
 const EXAMPLES: &str = "\
 Examples:
