@@ -1,4 +1,9 @@
-//! Which law governs a lane's pace.
+//! Which law governs a lane's pace: a closed set, one arm each.
+
+use super::aimd::Aimd;
+use super::learnt::{Learnt, Prior};
+use super::settings::LawSettings;
+use super::{LimitView, Rate};
 
 /// The laws that can be chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,4 +15,184 @@ pub enum LawName {
     Aimd,
     /// A pace that the operator sets.
     Fixed,
+}
+
+/// What a law hears of one request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Answer {
+    /// The limiter let it through.
+    Accepted,
+    /// The limiter refused it.
+    Refused {
+        /// Seconds that it asks to wait.
+        retry_after: Option<f64>,
+    },
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Names a request between its departure and its answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamp {
+    pub(super) number: u64,
+    pub(super) sent_at: f64,
+}
+
+/// A change of phase.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Shift {
+    /// Later by this share of an interval.
+    By(f64),
+    /// So that a departure falls on this moment, or whole intervals from it.
+    Onto(f64),
+}
+
+/// A law with its state.
+#[derive(Clone, Debug)]
+pub(super) enum Law {
+    Fixed(Rate),
+    Aimd(Aimd),
+    Learnt(Box<Learnt>),
+}
+
+impl Law {
+    /// A law that knows nothing yet, or what `prior` knows.
+    pub(super) fn new(settings: &LawSettings, prior: Option<&Prior>, now: f64) -> Self {
+        match settings.name {
+            LawName::Fixed => Self::Fixed(settings.fixed_rate),
+            LawName::Aimd => Self::Aimd(Aimd::new(settings, now)),
+            LawName::Learnt => Self::Learnt(Box::new(Learnt::new(settings, prior, now))),
+        }
+    }
+
+    /// The pace at `now`, with `waiting` tickets that could go.
+    pub(super) fn rate(&mut self, now: f64, waiting: usize) -> Rate {
+        match self {
+            Self::Fixed(rate) => *rate,
+            Self::Aimd(law) => Rate::new(law.rate(now, waiting)),
+            Self::Learnt(law) => Rate::new(law.rate(now, waiting)),
+        }
+    }
+
+    /// The pace as it was last set.
+    pub(super) fn current_rate(&self) -> Rate {
+        match self {
+            Self::Fixed(rate) => *rate,
+            Self::Aimd(law) => Rate::new(law.current_rate()),
+            Self::Learnt(law) => Rate::new(law.current_rate()),
+        }
+    }
+
+    /// Nothing may leave before this; infinite while an answer has to come first.
+    pub(super) fn hold_until(&mut self, now: f64, waiting: usize) -> f64 {
+        match self {
+            Self::Fixed(_) => f64::NEG_INFINITY,
+            Self::Aimd(law) => law.hold_until(),
+            Self::Learnt(law) => law.hold_until(now, waiting),
+        }
+    }
+
+    /// The end of the pause that refusals asked for.
+    pub(super) fn paused_until(&self) -> f64 {
+        match self {
+            Self::Fixed(_) => f64::NEG_INFINITY,
+            Self::Aimd(law) => law.hold_until(),
+            Self::Learnt(law) => law.paused_until(),
+        }
+    }
+
+    /// Would the next departure be a probe, to be made with the youngest ticket?
+    pub(super) fn probes(&self) -> bool {
+        matches!(self, Self::Learnt(law) if law.probes())
+    }
+
+    /// One departs.
+    pub(super) fn sent(&mut self, now: f64) -> Stamp {
+        match self {
+            Self::Fixed(_) | Self::Aimd(_) => Stamp { number: 0, sent_at: now },
+            Self::Learnt(law) => law.sent(now),
+        }
+    }
+
+    /// Its answer.
+    pub(super) fn settle(&mut self, now: f64, stamp: Stamp, answer: Answer) {
+        match self {
+            Self::Fixed(_) => (),
+            Self::Aimd(law) => law.settle(now, stamp.sent_at, answer),
+            Self::Learnt(law) => law.settle(now, stamp, answer),
+        }
+    }
+
+    /// A change of the departures' phase that the law asks for; asked for once.
+    pub(super) fn take_shift(&mut self) -> Option<Shift> {
+        match self {
+            Self::Learnt(law) => law.take_shift(),
+            Self::Fixed(_) | Self::Aimd(_) => None,
+        }
+    }
+
+    /// Still looking for a first limit: nothing can be predicted from the pace.
+    pub(super) fn is_starting(&self) -> bool {
+        match self {
+            Self::Fixed(_) => false,
+            Self::Aimd(law) => law.is_starting(),
+            Self::Learnt(law) => law.is_starting(),
+        }
+    }
+
+    /// The limit that the law believes in.
+    pub(super) fn limit(&self) -> Option<LimitView> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Aimd(law) if law.is_starting() => None,
+            Self::Aimd(law) => Some(LimitView {
+                requests: law.current_rate(),
+                window_seconds: 1.0,
+                confidence: 0.3,
+                says: format!("somewhere near {}: this law does not measure", Rate::new(law.current_rate())),
+            }),
+            Self::Learnt(law) => law.limit(),
+        }
+    }
+
+    /// What another lane of the same route can start from.
+    pub(super) fn prior(&self) -> Option<Prior> {
+        match self {
+            Self::Learnt(law) => law.prior(),
+            Self::Fixed(_) | Self::Aimd(_) => None,
+        }
+    }
+}
+
+/// `rate` doubled `times` times, for `times` in 0 to some tens, without powers: halves by repeated square roots.
+pub(super) fn doubled(rate: f64, times: f64) -> f64 {
+    let (mut left, mut factor) = (times.clamp(0.0, 64.0), 1.0);
+    while left >= 1.0 {
+        factor *= 2.0;
+        left -= 1.0;
+    }
+    // 2^left as the product of 2^(1/2), 2^(1/4), … for the binary digits of `left`.
+    let (mut digit, mut root) = (0.5, std::f64::consts::SQRT_2);
+    while digit > 1e-9 {
+        if left >= digit {
+            factor *= root;
+            left -= digit;
+        }
+        digit *= 0.5;
+        root = root.sqrt();
+    }
+    rate * factor
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubling_is_exact_enough() {
+        for times in [0.0, 0.1, 0.5, 1.0, 1.7, 5.25] {
+            let exact = 4.0 * 2.0_f64.powf(times);
+            assert!((doubled(4.0, times) - exact).abs() < 1e-6 * exact, "{times}");
+        }
+    }
 }

@@ -8,18 +8,30 @@
 //! The vocabulary: a **lane** is one limit's queue and pace; a **ticket** is a request's place in it; a lane's
 //! **law** says how fast; its **pacer** says when the next one may leave.
 
+mod aimd;
 mod event;
+mod fit;
 mod key;
+mod lane;
 mod lanes;
 mod law;
+mod learnt;
+mod measure;
 mod outcome;
+mod pacer;
+mod queue;
 mod rate;
+mod round;
 mod settings;
+mod ticket;
+mod window;
 
 pub use event::{Event, RefusalReason, RetryReason};
 pub use key::{CredentialHash, LaneKey, Level};
-pub use lanes::{LaneView, Lanes, LimitView, Refusal, Settled, Step, Ticket, TicketId};
+pub use lanes::Lanes;
 pub use law::LawName;
 pub use outcome::{Hint, Outcome};
+pub use pacer::Pacer;
 pub use rate::{Quota, QuotaError, Rate};
 pub use settings::{LanesSettings, LawSettings, QueueSettings, RetrySettings};
+pub use ticket::{LaneView, LimitView, Refusal, Settled, Step, Ticket, TicketId};

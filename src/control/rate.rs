@@ -34,6 +34,7 @@ impl Rate {
     }
 
     /// This speed times `factor`, clamped.
+    #[must_use]
     pub fn scaled(self, factor: f64) -> Self {
         Self::new(self.0 * factor)
     }
@@ -103,7 +104,7 @@ impl fmt::Display for Quota {
             60_000 => write!(f, "{}/min", self.requests),
             3_600_000 => write!(f, "{}/h", self.requests),
             86_400_000 => write!(f, "{}/d", self.requests),
-            _ if millis % 1_000 == 0 => write!(f, "{}/{}s", self.requests, millis / 1_000),
+            _ if millis.is_multiple_of(1_000) => write!(f, "{}/{}s", self.requests, millis / 1_000),
             _ => write!(f, "{}/{millis}ms", self.requests),
         }
     }

@@ -54,7 +54,7 @@ pub struct QueueSettings {
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self { lane_tickets_max: 10_000, lanes_max: 1_000, lane_idle: Duration::from_secs(2 * 3600) }
+        Self { lane_tickets_max: 10_000, lanes_max: 1_000, lane_idle: Duration::from_hours(2) }
     }
 }
 
@@ -69,6 +69,6 @@ pub struct RetrySettings {
 
 impl Default for RetrySettings {
     fn default() -> Self {
-        Self { retry_after_max: Duration::from_secs(300), attempts_max: 3 }
+        Self { retry_after_max: Duration::from_mins(5), attempts_max: 3 }
     }
 }

@@ -48,7 +48,7 @@ impl Timer {
 }
 
 /// Beyond this the precision of the kernel's timer buys nothing.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 #[cfg(target_os = "linux")]
 #[derive(Debug)]

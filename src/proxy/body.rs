@@ -6,19 +6,19 @@
 //! all of that buffer alive, eight kilobytes for a client that sends one byte at a time.
 
 use super::error::{BoxError, ErrorKind, ProxyError};
+use super::sending::{Invite, Sending};
 use crate::gate::clock;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 /// What bodies may take, each and together.
@@ -83,7 +83,7 @@ impl Replay {
             state: State::Open,
             retained: true,
             touched: false,
-            delivered: false,
+            delivered: Arc::default(),
             attempt: 0,
             idle: None,
             progress: clock::now(),
@@ -110,11 +110,6 @@ impl Replay {
         self.can_replay() || self.0.as_ref().is_none_or(|source| !lock(source).touched)
     }
 
-    /// Has all of it been handed over to the connection?
-    pub(super) fn is_delivered(&self) -> bool {
-        self.0.as_ref().is_none_or(|source| lock(source).delivered)
-    }
-
     /// When the client last brought something that was sent on directly.
     pub(super) fn progress(&self) -> Option<Instant> {
         self.0.as_ref().map(|source| lock(source).progress)
@@ -130,73 +125,54 @@ impl Replay {
 
     /// The body for one attempt. Earlier ones end. With an `invite` it waits to be asked for.
     pub(super) fn start(&self, invite: Option<Invite>) -> Sending {
-        let Some(source) = &self.0 else { return Sending(None) };
-        let mut locked = lock(source);
-        locked.attempt += 1;
-        locked.delivered = false;
-        locked.seal();
-        let remaining = locked.length;
-        let attempt = locked.attempt;
-        drop(locked);
-        let source = Arc::clone(source);
-        Sending(Some(Run { source, attempt, next: 0, remaining, trailed: false, done: false, invite }))
+        self.0.as_ref().map_or_else(Sending::nothing, |source| Sending::of(source, invite))
     }
 
-    /// A second hold on the same body.
-    pub(super) fn share(&self) -> Self {
-        Self(self.0.clone())
+    /// Tells whether all of the body has been handed over to the connection of the latest attempt.
+    pub(super) fn delivery(&self) -> Delivery {
+        Delivery(self.0.as_ref().map(|source| Arc::clone(&lock(source).delivered)))
     }
 }
 
-/// Says when the upstream wants to see the body of a request with `Expect: 100-continue`.
+/// Has all of a body been handed over?
 #[derive(Debug)]
-pub(super) struct Invite {
-    asked: oneshot::Receiver<()>,
-    patience: Pin<Box<Sleep>>,
-}
+pub(super) struct Delivery(Option<Arc<AtomicBool>>);
 
-impl Invite {
-    /// Waits for a word on the sender, but no longer than `patience`.
-    pub(super) fn new(patience: Duration) -> (oneshot::Sender<()>, Self) {
-        let (ask, asked) = oneshot::channel();
-        (ask, Self { asked, patience: Box::pin(tokio::time::sleep(patience)) })
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Poll::Ready(Ok(())) = Pin::new(&mut self.asked).poll(cx) {
-            return Poll::Ready(());
-        }
-        self.patience.as_mut().poll(cx)
+impl Delivery {
+    pub(super) fn is_complete(&self) -> bool {
+        self.0.as_ref().is_none_or(|delivered| delivered.load(Ordering::Acquire))
     }
 }
 
-struct Source {
+/// A body as it comes from the client, and what is kept of it.
+pub(super) struct Source {
     incoming: Incoming,
     /// The length that the client announced.
-    length: Option<u64>,
+    pub(super) length: Option<u64>,
     budget: Arc<Budget>,
     /// What was read, in order; `tail` comes last.
-    kept: VecDeque<Bytes>,
+    pub(super) kept: VecDeque<Bytes>,
     tail: BytesMut,
-    kept_bytes: usize,
+    pub(super) kept_bytes: usize,
     /// The chunk that no longer fitted.
-    beyond: Option<Bytes>,
-    trailers: Option<HeaderMap>,
-    state: State,
+    pub(super) beyond: Option<Bytes>,
+    pub(super) trailers: Option<HeaderMap>,
+    pub(super) state: State,
     /// Everything read so far is kept.
-    retained: bool,
+    pub(super) retained: bool,
     /// An attempt has taken something that is not kept.
-    touched: bool,
-    /// The attempt has got all of it.
-    delivered: bool,
+    pub(super) touched: bool,
+    /// The latest attempt has got all of it. A new flag each time: an old attempt must not set it.
+    pub(super) delivered: Arc<AtomicBool>,
     /// Which attempt may read; earlier ones end.
-    attempt: u32,
+    pub(super) attempt: u32,
     idle: Option<Pin<Box<Sleep>>>,
     progress: Instant,
 }
 
+/// How far a body has come.
 #[derive(Debug)]
-enum State {
+pub(super) enum State {
     Open,
     Ended,
     Failed(Failure),
@@ -204,7 +180,7 @@ enum State {
 
 /// Why a body does not go on.
 #[derive(Clone, Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error("the request body broke off: {0}")]
     Broken(String),
     #[error("the request body brought nothing for too long")]
@@ -228,6 +204,14 @@ impl Failure {
 }
 
 impl Source {
+    /// From now on only the attempt whose number this returns may read.
+    pub(super) fn begin_attempt(&mut self) -> u32 {
+        self.attempt += 1;
+        self.delivered = Arc::default();
+        self.seal();
+        self.attempt
+    }
+
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
         loop {
             match &self.state {
@@ -245,7 +229,7 @@ impl Source {
     }
 
     /// The next chunk from the client, kept if it may be. Trailers are put aside.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         loop {
             let frame = match self.incoming.as_mut().poll_frame(cx) {
                 Poll::Pending => {
@@ -301,7 +285,7 @@ impl Source {
         }
     }
 
-    fn release(&mut self, bytes: usize) {
+    pub(super) fn release(&mut self, bytes: usize) {
         self.kept_bytes -= bytes;
         self.budget.give(bytes);
     }
@@ -327,132 +311,6 @@ impl fmt::Debug for Source {
     }
 }
 
-/// The body of one attempt: what is kept, then what still comes.
-#[derive(Debug)]
-pub(super) struct Sending(Option<Run>);
-
-#[derive(Debug)]
-struct Run {
-    source: Arc<Mutex<Source>>,
-    attempt: u32,
-    /// The next kept piece.
-    next: usize,
-    remaining: Option<u64>,
-    trailed: bool,
-    done: bool,
-    invite: Option<Invite>,
-}
-
-impl Run {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let source = Arc::clone(&self.source);
-        let mut source = lock(&source);
-        if source.attempt != self.attempt {
-            return Poll::Ready(Some(Err(Failure::Superseded.into())));
-        }
-        if let Some(invite) = &mut self.invite {
-            ready!(invite.poll(cx));
-            self.invite = None;
-        }
-        if self.done {
-            return Poll::Ready(None);
-        }
-        if let Some(data) = self.kept(&mut source) {
-            return Poll::Ready(Some(Ok(self.pass(&mut source, data))));
-        }
-        match &source.state {
-            State::Ended => (),
-            State::Failed(failure) => return Poll::Ready(Some(Err(failure.clone().into()))),
-            State::Open => match ready!(source.poll_next(cx)) {
-                Some(Ok(data)) => {
-                    if source.retained {
-                        self.next = source.kept.len();
-                    } else {
-                        // All that was kept has been passed on by now.
-                        source.touched = true;
-                        let kept = source.kept_bytes;
-                        source.release(kept);
-                        source.kept.clear();
-                    }
-                    return Poll::Ready(Some(Ok(self.pass(&mut source, data))));
-                }
-                Some(Err(failure)) => return Poll::Ready(Some(Err(failure.into()))),
-                None => (),
-            },
-        }
-        Poll::Ready(self.trailers(&mut source).map(Ok))
-    }
-
-    /// The next piece of what is kept; taken out for good when it will not be needed again.
-    fn kept(&mut self, source: &mut Source) -> Option<Bytes> {
-        if source.retained {
-            let piece = source.kept.get(self.next).cloned()?;
-            self.next += 1;
-            return Some(piece);
-        }
-        if let Some(piece) = source.kept.pop_front() {
-            source.touched = true;
-            source.release(piece.len());
-            return Some(piece);
-        }
-        source.touched |= source.beyond.is_some();
-        source.beyond.take()
-    }
-
-    /// Counts `data`, and says whether it was the last.
-    fn pass(&mut self, source: &mut Source, data: Bytes) -> Frame<Bytes> {
-        if let Some(remaining) = &mut self.remaining {
-            *remaining = remaining.saturating_sub(data.len() as u64);
-        }
-        let nothing_kept = if source.retained {
-            self.next >= source.kept.len()
-        } else {
-            source.kept.is_empty() && source.beyond.is_none()
-        };
-        if nothing_kept && source.trailers.is_none() && matches!(source.state, State::Ended) {
-            self.done = true;
-            source.delivered = true;
-        }
-        Frame::data(data)
-    }
-
-    fn trailers(&mut self, source: &mut Source) -> Option<Frame<Bytes>> {
-        self.done = true;
-        source.delivered = true;
-        if self.trailed {
-            return None;
-        }
-        self.trailed = true;
-        source.trailers.clone().map(Frame::trailers)
-    }
-}
-
-impl Body for Sending {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.0 {
-            None => Poll::Ready(None),
-            Some(run) => run.poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|run| run.done)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            None => SizeHint::with_exact(0),
-            Some(run) => run.remaining.map_or_else(SizeHint::default, SizeHint::with_exact),
-        }
-    }
-}
-
-fn lock(source: &Mutex<Source>) -> MutexGuard<'_, Source> {
+pub(super) fn lock(source: &Mutex<Source>) -> MutexGuard<'_, Source> {
     source.lock().unwrap_or_else(PoisonError::into_inner)
 }

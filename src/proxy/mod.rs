@@ -7,8 +7,10 @@
 //! A client that closes its half of an HTTP/1.1 connection has left: its request is dropped, queued or in flight.
 
 pub mod accept;
+mod arriving;
 mod body;
 mod classify;
+mod connection;
 mod credential;
 mod dial;
 mod error;
@@ -16,6 +18,7 @@ mod headers;
 mod pool;
 mod respond;
 mod route;
+mod sending;
 mod signals;
 mod socket;
 mod tracked;
@@ -29,6 +32,7 @@ use crate::config::{ProxySettings, ReplayPolicy, Upstream};
 use crate::control::{Event, LaneKey, Outcome, Refusal, RetryReason, Ticket};
 use crate::gate::{Flight, Gate, Pass, Verdict, clock};
 use crate::observe::{Attempt, Observer};
+use arriving::Arriving;
 use body::{Budget, Replay};
 use bytes::{Bytes, BytesMut};
 use classify::{Classifier, Intent};
@@ -46,7 +50,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 use tracked::Account;
-use upstream::{Arriving, Outgoing, Sent};
+use upstream::{Outgoing, Sent};
 
 /// HTTP's face: serves requests through a gate. Cheap to clone.
 #[derive(Clone)]

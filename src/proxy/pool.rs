@@ -1,7 +1,7 @@
 //! Kept HTTP/1.1 connections to the upstream, the last used first, each with the moment until which it is good.
 
-use super::body::Sending;
 use super::dial::Stream;
+use super::sending::Sending;
 use crate::gate::clock;
 use hyper::client::conn::http1::{Connection, SendRequest};
 use std::pin::pin;
@@ -105,7 +105,11 @@ async fn drive(
     loop {
         let (mut sender, keep) = tokio::select! {
             _ended = &mut connection => break,
-            Some(returned) = mailbox.recv() => returned,
+            // Nobody holds a lease any more, or will: whatever is still under way is not wanted.
+            returned = mailbox.recv() => match returned {
+                Some(returned) => returned,
+                None => break,
+            },
             () = &mut expiry, if is_idle => {
                 is_idle = false;
                 if let Some(pool) = pool.upgrade() {

@@ -1,7 +1,7 @@
 //! Response bodies that know their duty: when one ends, its flight is over and its exchange is told.
 
+use super::arriving::Arriving;
 use super::error::BoxError;
-use super::upstream::Arriving;
 use crate::gate::{Flight, clock};
 use crate::observe::{Exchange, Observer};
 use bytes::Bytes;

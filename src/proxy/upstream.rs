@@ -6,28 +6,25 @@
 //! request whose kept connection turns out dead is sent again: always if nothing of it had left, else only if its
 //! method is idempotent (RFC 9110 9.2.2).
 
-use super::body::{Invite, Replay, Sending};
+use super::arriving::Arriving;
+use super::body::Replay;
 use super::dial::{self, Dial, Dialled, Tower};
-use super::error::{BoxError, ErrorKind, ProxyError, find};
+use super::error::{ErrorKind, ProxyError, find};
 use super::headers;
 use super::pool::{Lease, Pool};
+use super::sending::{Invite, Sending};
 use crate::config::{ProxySettings, Upstream};
 use crate::gate::clock;
-use bytes::Bytes;
 use http::header::{EXPECT, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::client::legacy::connect::Connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::fmt;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::{Sleep, sleep, sleep_until, timeout};
+use tokio::time::{sleep_until, timeout};
 use tower_service::Service;
 
 /// Sends requests to one upstream. Cheap to clone.
@@ -145,6 +142,7 @@ impl Client {
         let expects = head.headers.contains_key(EXPECT);
         let (ask, invite) = if expects { Some(Invite::new(PATIENCE)).unzip() } else { (None, None) };
         let mut request = Request::new(replay.start(invite));
+        let delivery = replay.delivery();
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = Uri::from(head.target.clone());
         *request.headers_mut() = head.headers.clone();
@@ -172,7 +170,7 @@ impl Client {
         let announced = headers::keep_alive_seconds(response.headers());
         let keep = self.keep(announced);
         let patience = self.shared.settings.stream_idle;
-        Ok(response.map(|body| Arriving::new(body, Some((lease, keep, replay.share())), patience)))
+        Ok(response.map(|body| Arriving::new(body, Some((lease, keep, delivery)), patience)))
     }
 
     async fn over_http2(
@@ -251,7 +249,7 @@ impl Client {
 
     fn http2(&self) -> Option<http2::SendRequest<Sending>> {
         let mut kept = self.shared.http2.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.as_ref().is_some_and(|sender| sender.is_closed()) {
+        if kept.as_ref().is_some_and(http2::SendRequest::is_closed) {
             *kept = None;
         }
         kept.clone()
@@ -271,7 +269,7 @@ impl Client {
         loop {
             sleep_until(until.into()).await;
             match replay.progress() {
-                Some(progress) if !replay.is_delivered() && progress + patience > until => {
+                Some(progress) if !replay.delivery().is_complete() && progress + patience > until => {
                     until = progress + patience;
                 }
                 _ => return,
@@ -340,75 +338,6 @@ impl Failed {
 impl From<ProxyError> for Failed {
     fn from(error: ProxyError) -> Self {
         Self { error, unsent: false, kept: false }
-    }
-}
-
-/// A response body on its way from the upstream.
-pub(super) struct Arriving {
-    body: Incoming,
-    /// Where the connection goes when the body has ended.
-    home: Option<(Lease, Duration, Replay)>,
-    patience: Duration,
-    idle: Option<Pin<Box<Sleep>>>,
-}
-
-/// The upstream stopped in the middle of a response.
-#[derive(Debug, thiserror::Error)]
-#[error("the upstream sent nothing for too long")]
-struct Stalled;
-
-impl Arriving {
-    fn new(body: Incoming, home: Option<(Lease, Duration, Replay)>, patience: Duration) -> Self {
-        let mut arriving = Self { body, home, patience, idle: None };
-        if arriving.body.is_end_stream() {
-            arriving.ended();
-        }
-        arriving
-    }
-
-    fn ended(&mut self) {
-        if let Some((lease, keep, replay)) = self.home.take()
-            && replay.is_delivered()
-        {
-            lease.give_back(keep);
-        }
-    }
-}
-
-impl Body for Arriving {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
-            let idle = this.idle.get_or_insert_with(|| Box::pin(sleep(this.patience)));
-            ready!(idle.as_mut().poll(cx));
-            this.home = None;
-            return Poll::Ready(Some(Err(Stalled.into())));
-        };
-        this.idle = None;
-        if frame.is_none() || this.body.is_end_stream() {
-            this.ended();
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl fmt::Debug for Arriving {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Arriving")
     }
 }
 

@@ -432,4 +432,82 @@ mod tests {
         let mut limits = Limits::default();
         assert!((0..1_000).all(|_| limits.admit(0.0).is_ok()));
     }
+
+    /// Requests at arbitrary gaps, in ms: many at once, some just apart, some after a long time.
+    fn gaps() -> impl proptest::strategy::Strategy<Value = Vec<u32>> {
+        use proptest::prelude::*;
+        proptest::collection::vec(prop_oneof![4 => Just(0_u32), 4 => 1..300_u32, 1 => 300..5_000_u32], 1..400)
+    }
+
+    /// The times of those that a limit lets in, with the latest of all.
+    fn let_in(limiter: &mut Limiter, gaps: &[u32]) -> (Vec<f64>, f64) {
+        let (mut now, mut times) = (0.0, Vec::new());
+        for gap in gaps {
+            now += f64::from(*gap) / 1_000.0;
+            if offer(limiter, now) {
+                times.push(now);
+            }
+        }
+        (times, now)
+    }
+
+    /// The most that any span of this length holds, its end not included.
+    fn fullest(times: &[f64], span: f64) -> usize {
+        let within = |from: f64| times.iter().filter(|time| (from..from + span).contains(*time)).count();
+        times.iter().map(|time| within(*time)).max().unwrap_or(0)
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_fixed_window_holds_more_than_its_quota(gaps in gaps(), phase in 0.0..1.0_f64) {
+            let (times, _) = let_in(&mut fixed("7/s", phase), &gaps);
+            let mut windows = std::collections::HashMap::new();
+            for time in times {
+                *windows.entry((time - phase).floor().to_bits()).or_insert(0_u32) += 1;
+            }
+            proptest::prop_assert!(windows.values().all(|used| *used <= 7));
+        }
+
+        #[test]
+        fn no_span_of_a_sliding_limit_holds_more_than_its_quota(gaps in gaps()) {
+            let (times, _) = let_in(&mut limiter("7/s", Model::Sliding), &gaps);
+            // A hair less than the window: its end is not a part of it, and sums of floats are not exact.
+            proptest::prop_assert!(fullest(&times, 1.0 - 1e-9) <= 7);
+        }
+
+        #[test]
+        fn no_span_of_an_anchored_limit_holds_more_than_two_quotas(gaps in gaps()) {
+            let (times, _) = let_in(&mut limiter("7/s", Model::Anchored), &gaps);
+            proptest::prop_assert!(fullest(&times, 1.0 - 1e-9) <= 14);
+        }
+
+        #[test]
+        fn no_span_of_a_bucket_holds_more_than_burst_and_refill(gaps in gaps(), burst in 1.0..9.0_f64) {
+            let (times, _) = let_in(&mut limiter("7/s", Model::Bucket { burst }), &gaps);
+            for span in [0.5, 1.0, 3.0] {
+                proptest::prop_assert!(fullest(&times, span) as f64 <= burst + 7.0 * span + 1e-6);
+            }
+        }
+
+        #[test]
+        fn who_waits_for_the_reset_is_let_in(gaps in gaps(), which in 0..4_usize) {
+            let models = [
+                Model::Fixed { phase_seconds: 0.3 },
+                Model::Anchored,
+                Model::Sliding,
+                Model::Bucket { burst: 3.0 },
+            ];
+            let mut limiter = limiter("7/s", models[which]);
+            let (_, mut now) = let_in(&mut limiter, &gaps);
+            // Twice: the first sum may round to just before the moment.
+            for _ in 0..2 {
+                if !limiter.admits(now) {
+                    let wait = limiter.reset_seconds(now);
+                    proptest::prop_assert!(wait > 0.0 && wait <= 1.0 + 1e-9, "{wait}");
+                    now += wait;
+                }
+            }
+            proptest::prop_assert!(limiter.admits(now));
+        }
+    }
 }

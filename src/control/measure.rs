@@ -1,0 +1,203 @@
+//! What was sent and what came of it, in the order of sending; and the limit measured from it.
+//!
+//! **Saturation to saturation** (S2S): between two instants at which the limiter was exhausted, the accepted
+//! requests are exactly what the limiter released. So the limit is *measured*, where a blind decrease would only
+//! bracket it. The measure that the pace stands on leaves pauses in the time: a window's budget does not shrink by
+//! them, nor a bucket's, and an estimate that is too low heals itself (fewer refusals, fewer pauses), where one that is
+//! too high feeds itself. Send times stand in for the limiter's clock: a constant outbound delay cancels.
+
+use super::law::{Answer, Stamp};
+use std::collections::VecDeque;
+
+/// An answer that is out for longer than this does not hold up the others.
+const STRAGGLER_SECONDS: f64 = 3.0;
+/// Bounds of memory: the longest count that a measure needs is that of a few windows.
+const ACCEPTED_MAX: usize = 20_000;
+const UNREFUSED_MAX: usize = 20_000;
+const RTT_SAMPLES: usize = 200;
+
+/// Spans of a measure: long enough to hold a window, short enough to be of now.
+const SPAN_SECONDS_MIN: f64 = 0.8;
+const SPAN_SECONDS_MAX: f64 = 40.0;
+
+/// The limit as measured, in requests/s.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Reading {
+    /// Over the last few requests, pauses taken out: the most that the limit may be, quick to show a fall.
+    pub(super) short: f64,
+    /// Over all saturations since the limit last moved: exact.
+    pub(super) long: f64,
+    /// How long that was.
+    pub(super) span_seconds: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    at: f64,
+    answer: Option<Answer>,
+}
+
+/// The record of one lane's departures.
+#[derive(Clone, Debug, Default)]
+pub(super) struct History {
+    /// Departures whose answer has not been committed; the first has number `first`.
+    open: VecDeque<Sent>,
+    first: u64,
+    /// Send times of accepted requests, ascending.
+    accepted: VecDeque<f64>,
+    /// Send times of requests not known to be refused, ascending: what a window ledger must count.
+    unrefused: VecDeque<f64>,
+    /// Instants at which the limiter was exhausted, ascending.
+    saturations: VecDeque<f64>,
+    /// Light pauses, from and until.
+    pauses: VecDeque<(f64, f64)>,
+    rtts: VecDeque<f64>,
+    jitter: Option<f64>,
+    rtts_since: u32,
+}
+
+impl History {
+    pub(super) fn sent(&mut self, now: f64) -> Stamp {
+        let number = self.first + self.open.len() as u64;
+        self.open.push_back(Sent { at: now, answer: None });
+        push_bounded(&mut self.unrefused, now, UNREFUSED_MAX);
+        Stamp { number, sent_at: now }
+    }
+
+    /// Notes an answer; [`History::commit`] hands it out in its turn.
+    pub(super) fn answered(&mut self, now: f64, stamp: Stamp, answer: Answer) {
+        if matches!(answer, Answer::Accepted) {
+            self.note_rtt(now - stamp.sent_at);
+        }
+        if matches!(answer, Answer::Refused { .. }) {
+            let at = self.unrefused.partition_point(|sent| *sent < stamp.sent_at);
+            if self.unrefused.get(at).is_some_and(|sent| *sent <= stamp.sent_at) {
+                self.unrefused.remove(at);
+            }
+        }
+        let index = stamp.number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        if let Some(sent) = index.and_then(|index| self.open.get_mut(index)) {
+            sent.answer = Some(answer);
+        }
+    }
+
+    /// The next answer in the order of sending, if it is there or may be skipped.
+    pub(super) fn commit(&mut self, now: f64) -> Option<(f64, Answer)> {
+        let sent = *self.open.front()?;
+        let answer = match sent.answer {
+            Some(answer) => answer,
+            None if now - sent.at > STRAGGLER_SECONDS => Answer::Unknown,
+            None => return None,
+        };
+        self.open.pop_front();
+        self.first += 1;
+        if matches!(answer, Answer::Accepted) {
+            push_sorted(&mut self.accepted, sent.at, ACCEPTED_MAX);
+        }
+        Some((sent.at, answer))
+    }
+
+    /// Accepted requests sent in `(after, until]`.
+    pub(super) fn accepted_in(&self, after: f64, until: f64) -> usize {
+        let upto = |limit: f64| self.accepted.partition_point(|sent| *sent <= limit);
+        upto(until).saturating_sub(upto(after))
+    }
+
+    /// When the first accepted request at or after `from` was sent.
+    pub(super) fn first_accepted_from(&self, from: f64) -> Option<f64> {
+        self.accepted.get(self.accepted.partition_point(|sent| *sent < from)).copied()
+    }
+
+    /// When the `count`-th last request not known to be refused was sent.
+    pub(super) fn unrefused_back(&self, count: usize) -> Option<f64> {
+        self.unrefused.len().checked_sub(count).and_then(|index| self.unrefused.get(index)).copied()
+    }
+
+    /// The limiter was exhausted at `at`.
+    pub(super) fn saturated(&mut self, at: f64) {
+        push_bounded(&mut self.saturations, at, 14);
+    }
+
+    /// As [`History::saturated`], for an episode that goes on: it moves the last instant.
+    pub(super) fn still_saturated(&mut self, at: f64) {
+        self.saturations.pop_back();
+        self.saturated(at);
+    }
+
+    /// The limit moved: what was measured across the change means nothing.
+    pub(super) fn forget_saturations(&mut self) {
+        self.saturations.clear();
+    }
+
+    /// The limit, measured from earlier saturations up to one at `at`; nothing before the second saturation.
+    pub(super) fn measure(&self, at: f64) -> Option<Reading> {
+        let mut short = None;
+        let mut long = None;
+        for from in self.saturations.iter().rev().copied() {
+            let span = at - from;
+            if span < SPAN_SECONDS_MIN {
+                continue;
+            }
+            if span > SPAN_SECONDS_MAX && long.is_some() {
+                break;
+            }
+            let count = self.accepted_in(from, at);
+            if short.is_none() && (count >= 6 || span > SPAN_SECONDS_MAX) {
+                let working = (span - self.paused_within(from, at)).max(0.4 * span);
+                short = Some(count as f64 / working);
+            }
+            long = Some((count as f64 / span, span));
+        }
+        let (long, span_seconds) = long?;
+        Some(Reading { short: short.unwrap_or(long), long, span_seconds })
+    }
+
+    /// The lane held back from `from` until `until`.
+    pub(super) fn paused(&mut self, from: f64, until: f64) {
+        push_bounded(&mut self.pauses, (from, until), 40);
+    }
+
+    fn paused_within(&self, from: f64, until: f64) -> f64 {
+        self.pauses.iter().map(|(start, end)| (until.min(*end) - from.max(*start)).max(0.0)).sum()
+    }
+
+    /// Accepted requests per second in `(from, at]`, over at least a quarter of a second.
+    pub(super) fn recent(&self, at: f64, from: f64) -> f64 {
+        self.accepted_in(from, at) as f64 / (at - from).max(0.25)
+    }
+
+    fn note_rtt(&mut self, rtt: f64) {
+        push_bounded(&mut self.rtts, rtt.max(0.0), RTT_SAMPLES);
+        self.rtts_since += 1;
+        if self.rtts.len() >= 10 && self.rtts_since >= 10 {
+            self.rtts_since = 0;
+            let mut sorted: Vec<f64> = self.rtts.iter().copied().collect();
+            sorted.sort_by(f64::total_cmp);
+            let percentile =
+                |percent: usize| sorted.get(sorted.len() * percent / 100).copied().unwrap_or(0.0);
+            self.jitter = Some((0.6 * (percentile(95) - percentile(0))).clamp(0.003, 0.5));
+        }
+    }
+
+    /// How much later than usual a request may arrive, in seconds: 0.6 of the spread between p95 and the minimum
+    /// of the last 200 round trips, within 3 ms and 0.5 s.
+    pub(super) fn jitter(&self) -> f64 {
+        self.jitter.unwrap_or(0.02)
+    }
+}
+
+fn push_bounded<T>(to: &mut VecDeque<T>, item: T, max: usize) {
+    while to.len() >= max {
+        to.pop_front();
+    }
+    to.push_back(item);
+}
+
+/// Pushes so that the order holds even when time went back.
+fn push_sorted(to: &mut VecDeque<f64>, item: f64, max: usize) {
+    let at = to.partition_point(|earlier| *earlier <= item);
+    to.insert(at, item);
+    while to.len() > max {
+        to.pop_front();
+    }
+}

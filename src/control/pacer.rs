@@ -1,0 +1,122 @@
+//! When may the next one leave? A GCRA of burst one, whose rate may move at every departure.
+//!
+//! A departure that is late by no more than the slack keeps its place in the grid, so that a late timer costs
+//! neither rate nor phase: at exactly N requests a window the phase decides between no refusal and one a window.
+//! The form is that of ITU-T I.371's generic cell rate algorithm with the grid as its theoretical arrival time.
+
+use super::Rate;
+
+/// The last departure's slot, in seconds of the core's clock.
+#[derive(Clone, Debug)]
+pub struct Pacer {
+    slot: f64,
+    slack: Slack,
+}
+
+/// How late a departure may be and still keep its place in the grid.
+#[derive(Clone, Copy, Debug)]
+enum Slack {
+    /// Never: the textbook algorithm.
+    None,
+    /// A timer's lateness: half an interval, within 1 to 5 ms.
+    Timer,
+}
+
+impl Pacer {
+    /// A pacer that forgives a timer's lateness (half an interval, at least 1 ms and at most 5 ms). The first
+    /// departure may leave at once.
+    pub fn new() -> Self {
+        Self { slot: f64::NEG_INFINITY, slack: Slack::Timer }
+    }
+
+    /// The textbook algorithm: no departure sooner than one interval after the last.
+    pub fn strict() -> Self {
+        Self { slot: f64::NEG_INFINITY, slack: Slack::None }
+    }
+
+    /// The moment of the next departure at `rate`. A rate that moves takes effect at once.
+    pub fn ready_at(&self, rate: Rate) -> f64 {
+        self.slot + rate.interval_seconds()
+    }
+
+    /// One departs at `now`, at `rate`.
+    pub fn take(&mut self, now: f64, rate: Rate) {
+        let due = self.ready_at(rate);
+        let slack = match self.slack {
+            Slack::None => 0.0,
+            Slack::Timer => (0.5 * rate.interval_seconds()).clamp(0.001, 0.005),
+        };
+        self.slot = if now - due <= slack { due } else { now };
+    }
+
+    /// The last departure did not happen: its slot is free again.
+    pub fn give_back(&mut self, rate: Rate) {
+        self.slot -= rate.interval_seconds();
+    }
+
+    /// Moves the grid later by `fraction` of an interval of `rate`, and to its first slot not before `earliest`.
+    pub fn shift(&mut self, earliest: f64, fraction: f64, rate: Rate) {
+        let interval = rate.interval_seconds();
+        if self.slot.is_finite() {
+            self.slot += fraction * interval;
+            let due = self.slot + interval;
+            if due < earliest {
+                self.slot += ((earliest - due) / interval).ceil() * interval;
+            }
+        }
+    }
+
+    /// Moves the grid later so that a slot falls on `at`, and to its first slot not before `earliest`.
+    pub fn align(&mut self, earliest: f64, at: f64, rate: Rate) {
+        let interval = rate.interval_seconds();
+        self.slot = earliest - interval + (at - earliest).rem_euclid(interval);
+    }
+
+    /// Continues the grid of `other` from `now` on, at `rate`.
+    pub fn follow(&mut self, other: &Self, now: f64, rate: Rate) {
+        self.slot = other.slot;
+        self.shift(now, 0.0, rate);
+    }
+}
+
+impl Default for Pacer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn departures_keep_their_grid_when_the_timer_is_late() {
+        let rate = Rate::new(10.0);
+        let mut pacer = Pacer::new();
+        pacer.take(1.0, rate);
+        for slot in 1..=50 {
+            let late = if slot % 2 == 0 { 0.004 } else { 0.0 };
+            let due = 1.0 + f64::from(slot) / 10.0;
+            assert!((pacer.ready_at(rate) - due).abs() < 1e-9);
+            pacer.take(due + late, rate);
+        }
+    }
+
+    #[test]
+    fn an_idle_pacer_saves_nothing() {
+        let rate = Rate::new(10.0);
+        let mut pacer = Pacer::new();
+        pacer.take(0.0, rate);
+        pacer.take(60.0, rate);
+        assert!((pacer.ready_at(rate) - 60.1).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_shift_moves_the_phase_by_its_fraction() {
+        let rate = Rate::new(10.0);
+        let mut pacer = Pacer::new();
+        pacer.take(1.0, rate);
+        pacer.shift(1.42, 0.5, rate);
+        assert!((pacer.ready_at(rate) - 1.45).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,116 @@
+//! Long windows: how many fit, in how long, told by a block that lasts.
+//!
+//! When a limiter refuses everything for seconds, its budget for a window is gone. What was accepted from the end
+//! of the block before to this block's start, in the time to this block's end, is the window: so many, in so long.
+
+use super::measure::History;
+
+/// Window lengths that people choose, in seconds.
+const LENGTHS: [f64; 12] = [5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0];
+
+/// A learnt budget: so many requests in a window of such a length.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct LongWindow {
+    pub(super) requests: u32,
+    pub(super) seconds: f64,
+    /// Requests to try above the known number when the next trial is due.
+    extra: u32,
+    next_trial: f64,
+}
+
+impl LongWindow {
+    fn new(requests: u32, seconds: f64, now: f64) -> Self {
+        Self { requests, seconds, extra: 1, next_trial: now + 4.0 * seconds }
+    }
+
+    /// As another lane learnt it.
+    pub(super) fn inherited(requests: u32, seconds: f64, now: f64) -> Self {
+        Self::new(requests, seconds, now)
+    }
+
+    pub(super) fn rate(&self) -> f64 {
+        f64::from(self.requests) / self.seconds
+    }
+
+    /// The next departure that this budget allows; spread evenly while more than a few wait.
+    pub(super) fn earliest(&mut self, now: f64, waiting: usize, history: &History) -> f64 {
+        if now > self.next_trial {
+            self.requests = self.requests.saturating_add(self.extra);
+            self.extra = (2 * self.extra).min((self.requests / 8).max(1));
+            self.next_trial = now + self.seconds;
+        }
+        let oldest = history.unrefused_back(usize::try_from(self.requests).unwrap_or(usize::MAX));
+        let room = oldest.map_or(f64::NEG_INFINITY, |sent| sent + self.seconds + history.jitter());
+        let even = match history.unrefused_back(1) {
+            Some(last) if waiting > 3 => last + 0.995 / self.rate(),
+            _ => f64::NEG_INFINITY,
+        };
+        room.max(even)
+    }
+
+    /// A refusal: what a trial added is taken back.
+    pub(super) fn refused(&mut self, now: f64) {
+        if self.extra > 1 {
+            self.requests = self.requests.saturating_sub(self.extra / 2).max(1);
+            self.extra = 1;
+            self.next_trial = now + 6.0 * self.seconds;
+        }
+    }
+}
+
+/// One block, from its first refusal to the first request that got through again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block {
+    pub(super) from: f64,
+    pub(super) until: f64,
+    /// The API said how long to wait (two seconds or more): the budget is known to be gone.
+    pub(super) informative: bool,
+}
+
+/// What blocks have taught of a lane.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Blocks {
+    /// When the last block that taught something ended.
+    last_end: Option<f64>,
+}
+
+impl Blocks {
+    /// A block ended. `refused` are the send times of recent refusals, ascending. Gives the window, if it shows one.
+    pub(super) fn ended(
+        &mut self,
+        now: f64,
+        block: Block,
+        known: Option<LongWindow>,
+        history: &History,
+        refused: impl Iterator<Item = f64>,
+    ) -> Option<LongWindow> {
+        let start = match self.last_end.or_else(|| history.first_accepted_from(f64::NEG_INFINITY)) {
+            Some(start) if start < block.from => start,
+            _ => block.from,
+        };
+        let first = history.first_accepted_from(start).filter(|at| *at <= block.from).unwrap_or(start);
+        let lasted = block.until - block.from;
+        let before = 1e-6;
+        let counted = history.accepted_in(start - before, block.from);
+        let dirty =
+            refused.filter(|at| *at > start + 0.3 * (block.from - start) && *at < block.from - 0.2).count();
+        let clean = dirty as f64 <= 2.0 + 0.01 * counted as f64;
+        if !block.informative && (lasted < 4.0 || !clean) {
+            // What comes next is counted from here.
+            self.last_end = Some(block.until);
+            return None;
+        }
+        let span = block.until - first;
+        let resolution = (0.5 * lasted).min(5.5) + 0.02 * span;
+        let seconds = LENGTHS.into_iter().find(|length| *length >= span - resolution).unwrap_or(3600.0);
+        let requests = history.accepted_in((start - before).max(block.from - seconds), block.from);
+        self.last_end = Some(block.until);
+        let requests = u32::try_from(requests).ok().filter(|count| *count >= 1)?;
+        // The same window again, with some of its budget spent unseen: the larger count is the limit.
+        let requests = match known {
+            Some(old) if (old.seconds - seconds).abs() < 1e-9 => requests.max(old.requests),
+            _ => requests,
+        };
+        Some(LongWindow::new(requests, seconds, now))
+    }
+}

@@ -1,0 +1,83 @@
+//! A response body on its way from the upstream: when it has ended, its connection goes back to the pool.
+
+use super::body::Delivery;
+use super::error::BoxError;
+use super::pool::Lease;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Sleep, sleep};
+
+/// A response body on its way from the upstream.
+pub(super) struct Arriving {
+    body: Incoming,
+    /// Where the connection goes when the body has ended.
+    home: Option<(Lease, Duration, Delivery)>,
+    patience: Duration,
+    idle: Option<Pin<Box<Sleep>>>,
+}
+
+/// The upstream stopped in the middle of a response.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream sent nothing for too long")]
+struct Stalled;
+
+impl Arriving {
+    pub(super) fn new(body: Incoming, home: Option<(Lease, Duration, Delivery)>, patience: Duration) -> Self {
+        let mut arriving = Self { body, home, patience, idle: None };
+        if arriving.body.is_end_stream() {
+            arriving.ended();
+        }
+        arriving
+    }
+
+    fn ended(&mut self) {
+        if let Some((lease, keep, delivery)) = self.home.take()
+            && delivery.is_complete()
+        {
+            lease.give_back(keep);
+        }
+    }
+}
+
+impl Body for Arriving {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            let idle = this.idle.get_or_insert_with(|| Box::pin(sleep(this.patience)));
+            ready!(idle.as_mut().poll(cx));
+            this.home = None;
+            return Poll::Ready(Some(Err(Stalled.into())));
+        };
+        this.idle = None;
+        if frame.is_none() || this.body.is_end_stream() {
+            this.ended();
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl fmt::Debug for Arriving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Arriving")
+    }
+}

@@ -1,0 +1,149 @@
+//! JMeter 5.6.3, headless: 100 closed-loop threads, an API that allows 10 requests a second and refuses the rest,
+//! and not one error in the report. As reverse proxy (JMeter's host and port are Tidegate's) and as HTTP proxy
+//! (`-H`/`-P`; host and port are the API's).
+
+use crate::Client;
+use crate::plain::{get, port};
+use crate::program::{Program, find, is_executable, run};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+pub(crate) const CLIENT: Client = Client {
+    name: "jmeter",
+    find: laid_out,
+    get: "tests/jmeter/install.sh (needs java and mvn; Debian: apt-get install default-jre-headless maven)",
+    cases: &[("hundred_threads_no_errors_both_modes", both_modes)],
+};
+
+const PLAN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/jmeter/messages.jmx");
+const LIMIT_PER_SECOND: f64 = 10.0;
+/// How long the threads start new requests; those that wait by then still finish.
+const LOAD_SECONDS: u32 = 48;
+/// What the API gives is counted from here on: before, the limit is being learnt.
+const SETTLED_SECONDS: u32 = 20;
+/// Of the limit, at least.
+const SHARE_MIN: f64 = 0.95;
+
+/// Where install.sh puts JMeter by default, else `JMETER_HOME`.
+fn laid_out() -> Option<PathBuf> {
+    find("java")?;
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+        .map(|cache| cache.join("tidegate/jmeter-5.6.3"));
+    let homes = [cache, std::env::var_os("JMETER_HOME").map(PathBuf::from)];
+    homes.into_iter().flatten().map(|home| home.join("bin/jmeter")).find(|path| is_executable(path))
+}
+
+/// Both at once, each with an API and a proxy of its own: the time is spent waiting, not computing.
+fn both_modes(path: &Path) {
+    let modes = [false, true].map(|as_proxy| {
+        let path = path.to_owned();
+        thread::spawn(move || one_mode(&path, as_proxy))
+    });
+    let failed: Vec<_> = modes.into_iter().filter_map(|mode| mode.join().err()).collect();
+    assert!(failed.is_empty(), "{} of 2 modes failed", failed.len());
+}
+
+fn one_mode(path: &Path, as_proxy: bool) {
+    let mode = if as_proxy { "-H/-P" } else { "reverse proxy" };
+    let sim = Program::sim(&["--limit", "10/s", "--retry-after", "1", "--latency", "40ms"]);
+    let proxy = Program::proxy(&sim.url, &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let jtl = folder.path().join("out.jtl");
+    let mut command = Command::new(path);
+    command.args(["-n", "-t", PLAN, "-j"]).arg(folder.path().join("jmeter.log")).arg("-l").arg(&jtl);
+    command.args(["-Jthreads=100", "-Jsample_variables=queue_ms", "-Jhost=127.0.0.1"]);
+    command.arg(format!("-Jduration={LOAD_SECONDS}"));
+    if as_proxy {
+        command.args(["-H", "127.0.0.1", "-P", port(&proxy.url)]).arg(format!("-Jport={}", port(&sim.url)));
+    } else {
+        command.arg(format!("-Jport={}", port(&proxy.url)));
+    }
+    run(&mut command, b"", Duration::from_mins(3)).ok("jmeter");
+    let samples = read_jtl(&fs::read_to_string(&jtl).unwrap());
+    judge(mode, &samples);
+    // Nothing lost, nothing sent twice: what the API let in is what JMeter has in its report.
+    let stats: serde_json::Value = serde_json::from_str(&get(&sim.url, "/__sim/stats").1).unwrap();
+    assert_eq!(stats["accepted"].as_u64(), Some(samples.len() as u64), "{mode}: {stats}");
+    println!("    {mode}: the API refused {} of its calls", stats["refused"]);
+}
+
+fn judge(mode: &str, samples: &[Sample]) {
+    let errors: Vec<_> = samples.iter().filter(|sample| !sample.success).collect();
+    assert!(errors.is_empty(), "{mode}: {} errors of {}: {:?}", errors.len(), samples.len(), errors.first());
+    assert!(
+        samples.iter().all(|sample| sample.code == "200"),
+        "{mode}: a status other than 200 in the report"
+    );
+    assert!(
+        samples.iter().all(|sample| sample.queue_ms.is_some()),
+        "{mode}: a sample without its queue time"
+    );
+    let start = samples.iter().map(|sample| sample.start_ms).min().expect("an empty report");
+    // To the end of the load only: after it threads stop, and their requests no longer come back as new ones.
+    let window = start + u64::from(SETTLED_SECONDS) * 1000..start + u64::from(LOAD_SECONDS) * 1000;
+    let accepted =
+        samples.iter().filter(|sample| window.contains(&(sample.start_ms + sample.elapsed_ms))).count();
+    let rate = accepted as f64 / f64::from(LOAD_SECONDS - SETTLED_SECONDS);
+    let share = rate / LIMIT_PER_SECOND;
+    println!("    {mode}: {} samples, 0 errors, {:.1} % of the limit", samples.len(), share * 100.0);
+    assert!(
+        share >= SHARE_MIN,
+        "{mode}: {rate:.2} requests a second are {:.1} % of the limit",
+        share * 100.0
+    );
+}
+
+/// One line of JMeter's report.
+#[derive(Debug, PartialEq)]
+struct Sample {
+    start_ms: u64,
+    elapsed_ms: u64,
+    code: String,
+    success: bool,
+    queue_ms: Option<f64>,
+}
+
+fn read_jtl(text: &str) -> Vec<Sample> {
+    let mut lines = text.lines();
+    let names = fields(lines.next().expect("an empty report"));
+    let column = |name: &str| {
+        names
+            .iter()
+            .position(|known| known == name)
+            .unwrap_or_else(|| panic!("no column {name} in {names:?}"))
+    };
+    let (start, elapsed, code) = (column("timeStamp"), column("elapsed"), column("responseCode"));
+    let (success, queue) = (column("success"), column("queue_ms"));
+    let sample = |line: &str| {
+        let fields = fields(line);
+        Sample {
+            start_ms: fields[start].parse().unwrap(),
+            elapsed_ms: fields[elapsed].parse().unwrap(),
+            code: fields[code].clone(),
+            success: fields[success] == "true",
+            queue_ms: fields[queue].parse().ok(),
+        }
+    };
+    lines.map(sample).collect()
+}
+
+/// The fields of one CSV line; quotes hold commas, and are doubled inside quotes.
+fn fields(line: &str) -> Vec<String> {
+    let (mut all, mut field, mut quoted) = (Vec::new(), String::new(), false);
+    let mut characters = line.chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            '"' if quoted && characters.peek() == Some(&'"') => field.extend(characters.next()),
+            '"' => quoted = !quoted,
+            ',' if !quoted => all.push(std::mem::take(&mut field)),
+            c => field.push(c),
+        }
+    }
+    all.push(field);
+    all
+}

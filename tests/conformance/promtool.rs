@@ -1,0 +1,34 @@
+//! promtool: the metrics page is what Prometheus expects, names and help texts included.
+
+use crate::Client;
+use crate::origin::Origin;
+use crate::plain::get;
+use crate::program::{Program, find, run};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+pub(crate) const CLIENT: Client = Client {
+    name: "promtool",
+    find: || find("promtool"),
+    get: "Debian: apt-get install --no-install-recommends prometheus",
+    cases: &[("check_metrics", check_metrics)],
+};
+
+fn check_metrics(path: &Path) {
+    let origin = Origin::start();
+    let proxy = Program::proxy(&origin.url(), &["--law", "fixed", "--rate", "100/s"]);
+    // Traffic first, so that every family has series: a good answer, and a refusal that is absorbed.
+    assert!(get(&proxy.url, "/hello").0.starts_with("HTTP/1.1 200 "));
+    assert!(get(&proxy.url, "/refuse-once/metrics").0.starts_with("HTTP/1.1 200 "));
+    let (head, body) = get(&proxy.admin, "/metrics");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    for name in ["tidegate_requests_total", "tidegate_throttled_total", "tidegate_queue_wait_seconds_bucket"]
+    {
+        assert!(body.contains(name), "{name} is not in\n{body}");
+    }
+    let mut command = Command::new(path);
+    let ran = run(command.args(["check", "metrics"]), body.as_bytes(), Duration::from_secs(20));
+    let ran = ran.ok("promtool check metrics");
+    assert_eq!((ran.text(), ran.stderr), (String::new(), String::new()), "promtool has remarks");
+}

@@ -1,0 +1,241 @@
+//! The README keeps its word: every command in its `sh` blocks is run here, or is known to be run elsewhere; every
+//! option exists; the metrics table is complete. A new command without a rule fails.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it drives real programs in real time, and finds them by PATH"
+)]
+
+#[path = "support/program.rs"]
+mod program;
+
+use program::{Program, find, run};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+const README: &str = include_str!("../README.md");
+const CI: &str = include_str!("../.ci/run");
+const ALIASES: &str = include_str!("../.cargo/config.toml");
+const PLAN: &str = include_str!("jmeter/messages.jmx");
+const METRICS: &str = include_str!("../src/telemetry/metrics.rs");
+
+/// How the README's commands are exercised, by what they begin with.
+const RULES: &[(&str, How)] = &[
+    ("cargo run --release -- demo", How::Ci("target/release/tidegate demo --json")),
+    ("cargo test --test with_real_clients", How::Ci("cargo test --locked")),
+    ("cargo test", How::Ci("cargo test --locked")),
+    ("cargo build --release", How::Ci("cargo build --release --locked")),
+    ("cargo lint", How::Alias("lint")),
+    ("cargo docs", How::Alias("docs")),
+    (".ci/run", How::Ci("#!/usr/bin/env bash")),
+    ("tests/jmeter/install.sh", How::Ci("tests/jmeter/install.sh")),
+    ("~/.cache/tidegate/jmeter-5.6.3/bin/jmeter ", How::JMeter),
+    ("target/release/tidegate ", How::Tidegate),
+    ("curl ", How::Curl),
+];
+
+#[derive(Clone, Copy)]
+enum How {
+    /// `.ci/run` does it, in these words.
+    Ci(&'static str),
+    /// An alias of `.cargo/config.toml`, whose long form `.ci/run` has.
+    Alias(&'static str),
+    /// The conformance test runs this plan; here it is seen that the flags fit it.
+    JMeter,
+    /// Run here: `--help` to its end, the others until they listen. They stay for the curls that follow.
+    Tidegate,
+    /// Run here, when there is a curl.
+    Curl,
+}
+
+/// What the commands so far have started, as the reader's terminals.
+#[derive(Default)]
+struct Terminals {
+    sim: Option<Program>,
+    proxy: Option<Program>,
+}
+
+#[test]
+fn every_command_works() {
+    let mut terminals = Terminals::default();
+    let commands = commands(README);
+    assert!(commands.len() > 10, "the sh blocks were not found: {commands:?}");
+    for command in &commands {
+        let rule = RULES.iter().find(|(prefix, _)| command.starts_with(prefix));
+        let (_, how) = rule.unwrap_or_else(|| panic!("no rule says how this is tested: {command}"));
+        match how {
+            How::Ci(words) => assert!(CI.contains(words), ".ci/run no longer has {words:?}, for {command}"),
+            How::Alias(name) => alias(name),
+            How::JMeter => jmeter(command),
+            How::Tidegate => terminals.tidegate(command),
+            How::Curl => terminals.curl(command),
+        }
+    }
+}
+
+#[test]
+fn every_option_exists() {
+    let helps: String = ["run", "sim", "demo"]
+        .iter()
+        .map(|command| tidegate(&[command, "--help"]))
+        .collect::<Vec<_>>()
+        .concat();
+    // Of other programs.
+    let foreign = ["--release", "--test"];
+    for option in options(README).iter().filter(|option| !foreign.contains(&option.as_str())) {
+        assert!(
+            helps.contains(&format!("{option} ")) || helps.contains(&format!("{option}\n")),
+            "no {option}"
+        );
+    }
+}
+
+#[test]
+fn the_metrics_table_is_complete() {
+    let (code, table) = (metric_names(METRICS), metric_names(README));
+    let lacking: Vec<_> = code.difference(&table).collect();
+    let stale: Vec<_> = table.difference(&code).collect();
+    assert!(
+        lacking.is_empty() && stale.is_empty(),
+        "the README lacks {lacking:?}, and has {stale:?} for nothing"
+    );
+}
+
+#[test]
+fn blocks_options_and_names_are_found() {
+    let text =
+        "`--a-b`\n```sh\none --two=3\n# remark\n```\n- x\n\n  ```sh\n  three\n  ```\n```text\nno\n```\n---\n";
+    assert_eq!(commands(text), ["one --two=3", "three"]);
+    assert_eq!(options(text).into_iter().collect::<Vec<_>>(), ["--a-b", "--two"]);
+    let names = metric_names("`tidegate_a_total`, \"tidegate_b\" tidegate::x x_tidegate_c");
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["tidegate_a_total", "tidegate_b"]);
+}
+
+impl Terminals {
+    fn tidegate(&mut self, command: &str) {
+        let words: Vec<&str> = command.split_whitespace().skip(1).collect();
+        if words.contains(&"--help") {
+            assert!(tidegate(&words).contains("Usage"), "{command}");
+            return;
+        }
+        // The same on free ports. No test calls a real API: an upstream that cannot be reached takes its place.
+        let value = |name: &str| words.iter().position(|word| *word == name).and_then(|at| words.get(at + 1));
+        let (upstream, listen) = (value("--upstream"), value("--listen"));
+        let (own, theirs) = (Some(&"http://127.0.0.1:8081"), "https://127.0.0.1:9");
+        let more: Vec<&str> = words.iter().skip(1).copied().collect();
+        let more: Vec<&str> = without(&without(&more, "--upstream"), "--listen");
+        match words.first() {
+            Some(&"sim") => self.sim = Some(Program::sim(&more)),
+            Some(&"run") if upstream == own => {
+                self.proxy = Some(Program::proxy(&self.sim.as_ref().unwrap().url, &more));
+            }
+            Some(&"run") => drop(Program::proxy(theirs, &more)),
+            _ => panic!("no way to test {command}"),
+        }
+        assert!(listen.is_none_or(|listen| listen.starts_with("127.0.0.1:808")), "{command}");
+    }
+
+    fn curl(&self, command: &str) {
+        let Some(curl) = find("curl") else {
+            let required = std::env::var("REQUIRE_CLIENTS").is_ok_and(|value| value == "1");
+            assert!(!required, "curl is missing, and REQUIRE_CLIENTS=1");
+            return;
+        };
+        let (sim, proxy) = (self.sim.as_ref().unwrap(), self.proxy.as_ref().unwrap());
+        let here = command
+            .replace("http://127.0.0.1:8080", &proxy.url)
+            .replace("http://127.0.0.1:8081", &sim.url)
+            .replace("http://127.0.0.1:9464", &proxy.admin);
+        let mut words = Command::new(curl);
+        words.args(["-q", "--fail", "--max-time", "20"]).args(here.split_whitespace().skip(1));
+        let ran = run(&mut words, b"", Duration::from_secs(30)).ok(command);
+        assert!(!ran.stdout.is_empty(), "{command}: nothing came");
+    }
+}
+
+/// `flags` without `name` and its value.
+fn without<'a>(flags: &[&'a str], name: &str) -> Vec<&'a str> {
+    let at = flags.iter().position(|flag| *flag == name).unwrap_or(flags.len());
+    flags
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| *index != at && *index != at + 1)
+        .map(|(_, flag)| *flag)
+        .collect()
+}
+
+/// Runs the program to its end; what it prints.
+fn tidegate(words: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    run(command.args(words), b"", Duration::from_secs(20)).ok("tidegate").text()
+}
+
+fn alias(name: &str) {
+    let long = ALIASES
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{name} = ")))
+        .map(|long| long.trim_matches('"'));
+    let long = long.unwrap_or_else(|| panic!("no alias {name} in .cargo/config.toml"));
+    assert!(CI.contains(&format!("cargo {long}")), ".ci/run has no `cargo {long}`");
+}
+
+/// The plan is there, the files go below target/, and every property is one that the plan reads.
+fn jmeter(command: &str) {
+    let mut words = command.split_whitespace().skip(1);
+    while let Some(word) = words.next() {
+        match word {
+            "-n" => (),
+            "-t" => assert!(
+                Path::new(env!("CARGO_MANIFEST_DIR")).join(words.next().unwrap()).is_file(),
+                "{command}"
+            ),
+            "-l" | "-j" => assert!(words.next().unwrap().starts_with("target/"), "{command}"),
+            "-H" => assert_eq!(words.next(), Some("127.0.0.1")),
+            "-P" => assert_eq!(words.next(), Some("8080")),
+            property => {
+                let name = property.strip_prefix("-J").and_then(|rest| rest.split('=').next());
+                let name = name.unwrap_or_else(|| panic!("{property} in {command}"));
+                let read = PLAN.contains(&format!("${{__P({name},")) || name == "sample_variables";
+                assert!(read, "the plan does not read {name}: {command}");
+            }
+        }
+    }
+}
+
+/// The lines of all `sh` blocks, indented ones too, without remarks.
+fn commands(text: &str) -> Vec<String> {
+    let mut inside = false;
+    let mut all = Vec::new();
+    for line in text.lines().map(str::trim) {
+        match line {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            line if inside && !line.is_empty() && !line.starts_with('#') => all.push(line.to_owned()),
+            _ => (),
+        }
+    }
+    all
+}
+
+/// Every `--option` anywhere in the text.
+fn options(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
+    let options = words.filter(|word| {
+        word.strip_prefix("--").is_some_and(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
+    });
+    options.map(str::to_owned).collect()
+}
+
+/// Every metric's name in the text. The suffixes that Prometheus adds to histograms count as the histogram.
+fn metric_names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let names = words.filter(|word| word.starts_with("tidegate_"));
+    names
+        .map(|name| {
+            name.trim_end_matches("_bucket").trim_end_matches("_sum").trim_end_matches("_count").to_owned()
+        })
+        .collect()
+}

@@ -1,0 +1,370 @@
+//! The core against a modelled API, in virtual time: clients, network, limiter and clock in one event loop.
+//!
+//! Everything is seeded; the same scenario and seed give the same run on every machine.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::time::{Duration, Instant};
+use tidegate::control::{CredentialHash, Hint, LaneKey, Lanes, LanesSettings, Outcome, Settled, Step, Ticket, TicketId};
+use tidegate::sim::limits::Limits;
+
+/// What the API says beside a 429.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RetryAfter {
+    Seconds(f64),
+    Reset,
+    Nothing,
+}
+
+/// Who asks, and how.
+#[derive(Clone, Copy, Debug)]
+pub enum Demand {
+    /// So many clients, each asking again as soon as it has its answer.
+    Closed { clients: usize },
+    /// `count` requests at once, every `every_seconds`.
+    Bursts { count: usize, every_seconds: f64 },
+    /// So many requests a second, at random.
+    Poisson { per_second: f64 },
+}
+
+/// A change of the world at a moment.
+pub type Change = (f64, Box<dyn Fn(&mut World)>);
+
+/// The way to the API and back.
+#[derive(Clone, Copy, Debug)]
+pub struct Network {
+    pub rtt_seconds: f64,
+    /// Mean of the exponential jitter, each way.
+    pub jitter_seconds: f64,
+    pub service_seconds: f64,
+    pub service_jitter_seconds: f64,
+    /// Mean lateness of the timer that releases.
+    pub timer_seconds: f64,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            rtt_seconds: 0.05,
+            jitter_seconds: 0.01,
+            service_seconds: 0.02,
+            service_jitter_seconds: 0.01,
+            timer_seconds: 0.0002,
+        }
+    }
+}
+
+/// One API, one machine under test, and the traffic between them.
+pub struct World {
+    pub lanes: Lanes,
+    pub limits: HashMap<u64, Limits>,
+    pub network: Network,
+    pub retry_after: RetryAfter,
+    pub deadline_seconds: f64,
+    /// The credential that clients use from now on, by client.
+    pub credential: Box<dyn Fn(usize) -> u64>,
+    pub refused_is_replayable: bool,
+    pub log: Log,
+    make_limits: Box<dyn Fn() -> Limits>,
+    epoch: Instant,
+    now: f64,
+    random: Random,
+    heap: BinaryHeap<Reverse<(u64, u64, EventKey)>>,
+    events: HashMap<u64, Happening>,
+    sequence: u64,
+    armed: f64,
+    flying: HashMap<TicketId, Flying>,
+    waiting: HashMap<TicketId, Flying>,
+    open_loop: bool,
+}
+
+type EventKey = u64;
+
+#[derive(Clone, Copy, Debug)]
+struct Flying {
+    client: usize,
+    credential: u64,
+    born: f64,
+}
+
+#[derive(Debug)]
+enum Happening {
+    Ask(usize),
+    Arrive(TicketId),
+    Answer(TicketId, Result<(), Option<f64>>),
+    Wake,
+    Burst(usize, f64),
+    Random(f64),
+}
+
+/// What the API and the clients saw.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    /// Arrival times of accepted requests, with their credential.
+    pub accepted: Vec<(f64, u64)>,
+    /// Arrival times of refused ones.
+    pub refused: Vec<(f64, u64)>,
+    /// Client latencies, with the time of the answer.
+    pub latency: Vec<(f64, f64)>,
+    /// Clients that got no answer of the API, or its 429.
+    pub client_errors: usize,
+}
+
+impl World {
+    pub fn new(settings: LanesSettings, limits: impl Fn() -> Limits + 'static, seed: u64) -> Self {
+        let epoch = base();
+        Self {
+            lanes: Lanes::new(settings, epoch),
+            limits: HashMap::new(),
+            network: Network::default(),
+            retry_after: RetryAfter::Seconds(1.0),
+            deadline_seconds: 120.0,
+            credential: Box::new(|_| 1),
+            refused_is_replayable: true,
+            log: Log::default(),
+            make_limits: Box::new(limits),
+            epoch,
+            now: 0.0,
+            random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) + 1),
+            heap: BinaryHeap::new(),
+            events: HashMap::new(),
+            sequence: 0,
+            armed: f64::INFINITY,
+            flying: HashMap::new(),
+            waiting: HashMap::new(),
+            open_loop: false,
+        }
+    }
+
+    /// Lets `demand` ask.
+    pub fn demand(&mut self, demand: Demand) {
+        match demand {
+            Demand::Closed { clients } => {
+                for client in 0..clients {
+                    let start = self.random.uniform() * 0.05;
+                    self.at(start, Happening::Ask(client));
+                }
+            }
+            Demand::Bursts { count, every_seconds } => {
+                self.open_loop = true;
+                self.at(0.5, Happening::Burst(count, every_seconds));
+            }
+            Demand::Poisson { per_second } => {
+                self.open_loop = true;
+                self.at(0.0, Happening::Random(per_second));
+            }
+        }
+    }
+
+    /// Runs until `until`, making `changes` on the way.
+    pub fn run(&mut self, until: f64, mut changes: Vec<Change>) {
+        changes.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for (moment, change) in changes {
+            self.run_to(moment.min(until));
+            change(self);
+        }
+        self.run_to(until);
+    }
+
+    /// Runs until `until`.
+    pub fn run_to(&mut self, until: f64) {
+        while let Some(Reverse((nanos, _, _))) = self.heap.peek() {
+            let at = *nanos as f64 * 1e-9;
+            if at > until {
+                break;
+            }
+            let Some(Reverse((_, _, key))) = self.heap.pop() else { break };
+            self.now = at;
+            let happening = self.events.remove(&key).unwrap();
+            self.happen(happening);
+        }
+        self.now = self.now.max(until);
+    }
+
+    /// The moment of the world's clock.
+    pub fn here(&self) -> Instant {
+        self.instant(self.now)
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Ask(client) => self.ask(client),
+            Happening::Burst(count, every) => {
+                for client in 0..count {
+                    self.ask(client);
+                }
+                self.at(self.now + every, Happening::Burst(count, every));
+            }
+            Happening::Random(per_second) => {
+                self.ask(0);
+                let gap = self.random.exponential(1.0 / per_second);
+                self.at(self.now + gap, Happening::Random(per_second));
+            }
+            Happening::Wake => {
+                if self.armed <= self.now {
+                    self.armed = f64::INFINITY;
+                }
+                self.pump();
+            }
+            Happening::Arrive(id) => self.arrive(id),
+            Happening::Answer(id, answer) => self.answer(id, answer),
+        }
+    }
+
+    fn ask(&mut self, client: usize) {
+        let credential = (self.credential)(client);
+        let key = LaneKey {
+            upstream: "api:443".into(),
+            credential: Some(CredentialHash(credential)),
+            route: "/api/v2/conversations/messages".into(),
+        };
+        let ticket = Ticket { deadline: self.instant(self.now + self.deadline_seconds) };
+        match self.lanes.submit(self.instant(self.now), &key, ticket) {
+            Ok((id, _)) => drop(self.waiting.insert(id, Flying { client, credential, born: self.now })),
+            Err(_) => self.failed(client),
+        }
+        self.pump();
+    }
+
+    fn failed(&mut self, client: usize) {
+        self.log.client_errors += 1;
+        if !self.open_loop {
+            self.at(self.now + 1.0, Happening::Ask(client));
+        }
+    }
+
+    fn pump(&mut self) {
+        loop {
+            match self.lanes.poll(self.instant(self.now)) {
+                Step::Start(id) => {
+                    let flight = self.waiting.remove(&id).expect("starts once");
+                    self.flying.insert(id, flight);
+                    let way = self.way();
+                    self.at(self.now + way, Happening::Arrive(id));
+                }
+                Step::Expire(id, _) => {
+                    let flight = self.waiting.remove(&id).expect("expires once");
+                    self.failed(flight.client);
+                }
+                Step::Wait(next) => {
+                    let next = next.map_or(f64::INFINITY, |at| (at - self.epoch).as_secs_f64());
+                    assert!(next > self.now - 1e-6, "a wait that is over: {next} at {}", self.now);
+                    if next < self.armed {
+                        self.armed = next;
+                        let late = self.random.exponential(self.network.timer_seconds);
+                        self.at(next + late + 1e-9, Happening::Wake);
+                    }
+                    break;
+                }
+            }
+        }
+        while self.lanes.next_event().is_some() {}
+    }
+
+    fn arrive(&mut self, id: TicketId) {
+        let credential = self.flying[&id].credential;
+        let make = &self.make_limits;
+        let limits = self.limits.entry(credential).or_insert_with(make);
+        let (answer, service) = match limits.admit(self.now) {
+            Ok(()) => {
+                self.log.accepted.push((self.now, credential));
+                let jitter = self.random.exponential(self.network.service_jitter_seconds);
+                (Ok(()), self.network.service_seconds + jitter)
+            }
+            Err(refused) => {
+                self.log.refused.push((self.now, credential));
+                let told = match self.retry_after {
+                    RetryAfter::Seconds(seconds) => Some(seconds),
+                    RetryAfter::Reset => Some(refused.reset_seconds.ceil().max(1.0)),
+                    RetryAfter::Nothing => None,
+                };
+                (Err(told), 0.002)
+            }
+        };
+        let way = self.way();
+        self.at(self.now + service + way, Happening::Answer(id, answer));
+    }
+
+    fn answer(&mut self, id: TicketId, answer: Result<(), Option<f64>>) {
+        let now = self.instant(self.now);
+        let flight = self.flying.remove(&id).expect("answered once");
+        let outcome = match answer {
+            Ok(()) => Outcome::Accepted,
+            Err(told) => Outcome::Limited(Hint { retry_after: told.map(Duration::from_secs_f64), ..Hint::default() }),
+        };
+        match self.lanes.settle(now, id, outcome, self.refused_is_replayable) {
+            Settled::Again => drop(self.waiting.insert(id, flight)),
+            Settled::Answer => {
+                self.lanes.release(now, id);
+                if answer.is_ok() {
+                    self.log.latency.push((self.now, self.now - flight.born));
+                    if !self.open_loop {
+                        self.at(self.now, Happening::Ask(flight.client));
+                    }
+                } else {
+                    self.failed(flight.client);
+                }
+            }
+        }
+        self.pump();
+    }
+
+    fn way(&mut self) -> f64 {
+        self.network.rtt_seconds / 2.0 + self.random.exponential(self.network.jitter_seconds)
+    }
+
+    fn at(&mut self, seconds: f64, happening: Happening) {
+        self.sequence += 1;
+        self.events.insert(self.sequence, happening);
+        let nanos = (seconds.max(0.0) * 1e9).round() as u64;
+        self.heap.push(Reverse((nanos, self.sequence, self.sequence)));
+    }
+
+    fn instant(&self, seconds: f64) -> Instant {
+        self.epoch + Duration::from_secs_f64(seconds)
+    }
+}
+
+impl Log {
+    /// Accepted in `[from, until)`, as a share of what `rate` allows.
+    pub fn utilisation(&self, from: f64, until: f64, rate: f64) -> f64 {
+        let count = self.accepted.iter().filter(|(at, _)| *at >= from && *at < until).count();
+        count as f64 / (rate * (until - from))
+    }
+
+    /// Refused in `[from, until)`, as a share of all that arrived then.
+    pub fn refused_share(&self, from: f64, until: f64) -> f64 {
+        let within = |log: &[(f64, u64)]| log.iter().filter(|(at, _)| *at >= from && *at < until).count() as f64;
+        let refused = within(&self.refused);
+        refused / (refused + within(&self.accepted)).max(1.0)
+    }
+
+    /// The first moment from which on the next `over` seconds use at least `share` of `rate`.
+    pub fn reaches(&self, share: f64, rate: f64, from: f64, over: f64) -> Option<f64> {
+        (0..2400).map(|step| from + f64::from(step) * 0.25).find(|start| self.utilisation(*start, start + over, rate) >= share)
+    }
+}
+
+/// A moment to count from; the core never asks what time it is.
+#[allow(clippy::disallowed_methods, reason = "virtual time needs one real moment as its origin")]
+fn base() -> Instant {
+    Instant::now()
+}
+
+/// A small seeded generator (splitmix64).
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn uniform(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    pub fn exponential(&mut self, mean: f64) -> f64 {
+        if mean <= 0.0 { 0.0 } else { -mean * (1.0 - self.uniform()).ln() }
+    }
+}
