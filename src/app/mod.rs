@@ -159,7 +159,10 @@ async fn drive(gate: Gate) -> &'static str {
 
 /// The key in the state directory; one for this run where there is none that can be kept.
 fn credential_key(directory: Option<&Path>) -> Result<state::Key, StateError> {
-    let Some(directory) = directory else { return state::new_key() };
+    let Some(directory) = directory else {
+        tracing::debug!("no state directory: lanes get new names after a restart");
+        return state::new_key();
+    };
     state::kept_key(directory)?.or_else(|unwritable| {
         tracing::warn!(
             "{unwritable}: lanes get new names after a restart; choose another place with --state-dir DIR"
