@@ -74,7 +74,7 @@ fn an_answer_that_never_comes_does_not_keep_us() {
     let ended = tidegate.end(PATIENCE);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(told.elapsed() >= Duration::from_secs(1), "it had its grace: {:?}", told.elapsed());
-    assert!(told.elapsed() < Duration::from_secs(6), "{:?}", told.elapsed());
+    assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
     assert!(ended.stderr.contains("clients were cut"), "{ended:?}");
     assert!(client.join().unwrap().is_err());
 }
