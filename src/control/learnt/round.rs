@@ -5,6 +5,7 @@
 //! unknown phase: 99.6 % used, 0.4 % refused): so a held number answers refusals first with a shift of phase, then
 //! with a margin, and only then gives the number up.
 
+use super::fit::Fit;
 use std::collections::VecDeque;
 
 /// Numbers a second that people choose. (Any other number in a window of some seconds is found by [`super::fit`]: a
@@ -33,14 +34,50 @@ const MARGIN_MAX: f64 = 0.05;
 pub(super) struct Held {
     /// The number, in requests/s.
     pub(super) rate: f64,
+    /// The number as people would say it: so many in such a window.
+    pub(super) requests: f64,
+    pub(super) window_seconds: f64,
+    pub(super) source: Source,
     /// The share that is left unused because refusals came too quickly at the number itself.
     pub(super) margin: f64,
     quick: usize,
-    /// The last probe went further than it should have, or there was none yet.
+    /// The last probe went further than it should have.
     low: bool,
 }
 
+/// What named a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A window explains the refusals.
+    Fit,
+    /// The measures are close to a round number.
+    Round,
+}
+
 impl Held {
+    /// The number of a window that explains the refusals.
+    pub(super) fn of_fit(fit: Fit) -> Self {
+        Self::new(f64::from(fit.requests), fit.seconds, Source::Fit)
+    }
+
+    /// A round number: a whole one a second where it is one, else a minute.
+    fn round(rate: f64) -> Self {
+        let window_seconds = if (rate - rate.round()).abs() < 1e-9 { 1.0 } else { 60.0 };
+        Self::new((rate * window_seconds).round(), window_seconds, Source::Round)
+    }
+
+    fn new(requests: f64, window_seconds: f64, source: Source) -> Self {
+        Self {
+            rate: requests / window_seconds,
+            requests,
+            window_seconds,
+            source,
+            margin: 0.0,
+            quick: 0,
+            low: false,
+        }
+    }
+
     /// The pace that holds the number.
     pub(super) fn pace(&self) -> f64 {
         self.rate * (1.0 - self.margin)
@@ -100,15 +137,15 @@ impl Rounds {
         if ![median, reading, before].into_iter().all(means) || (rate - pace).abs() > 0.15 * pace {
             return None;
         }
-        self.hold(now, rate)
+        self.hold(now, Held::round(rate))
     }
 
-    /// Holds `rate`, unless it proved wrong a while ago.
-    pub(super) fn hold(&mut self, now: f64, rate: f64) -> Option<Held> {
-        if self.distrusts(now, rate) {
+    /// Holds a number, unless it proved wrong a while ago.
+    pub(super) fn hold(&mut self, now: f64, held: Held) -> Option<Held> {
+        if self.distrusts(now, held.rate) {
             return None;
         }
-        self.held = Some(Held { rate, margin: 0.0, quick: 0, low: true });
+        self.held = Some(held);
         self.held
     }
 
@@ -125,7 +162,7 @@ impl Rounds {
         }
     }
 
-    /// The last probe had gone further than it should, or there was none: the number may be too low.
+    /// The last probe had gone further than it should: the number may be too low.
     pub(super) fn seems_low(&self) -> bool {
         self.held.is_some_and(|held| held.low)
     }
