@@ -14,6 +14,8 @@ const EPISODE_SECONDS: f64 = 0.3;
 const BUSY_SECONDS: f64 = 2.0;
 /// A measure in a climb this far above the pace before it: the climb found something.
 const RAISED: f64 = 1.04;
+/// A probe that gets this far above its number goes further than a bucket's few saved tokens would let it.
+const FURTHER: f64 = 1.12;
 /// A measure this far below the pace: the limit has fallen.
 const FALLEN: f64 = 0.87;
 /// The servo's smallest step.
@@ -138,7 +140,7 @@ impl Learnt {
     fn episode_held(&mut self, now: f64, at: f64, held: Held, reading: Reading) {
         let gap = at - self.episode_at;
         let above = self.rate > held.rate * 1.001 || self.pressed > self.hold;
-        let further = above && self.peak > RAISED * held.rate;
+        let further = above && self.peak > FURTHER * held.rate;
         let long_enough = at - self.busy_since >= BUSY_SECONDS;
         if long_enough && (self.peak > MOVED * held.rate || (further && self.rounds.seems_low())) {
             self.base = held.rate;
