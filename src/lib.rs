@@ -61,6 +61,7 @@
 //! 11. A client that leaves while it waits costs the API nothing, whatever its body (`tests/http`).
 
 pub mod admin;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod control;

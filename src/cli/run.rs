@@ -34,7 +34,7 @@ pub(super) struct Run {
     /// The longest that a request may wait in queues before it is answered 503
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
     queue_deadline: Duration,
-    /// How long SIGTERM waits for queued requests to be served
+    /// How long SIGTERM waits for queued requests to be served; answers on their way get 5 s more
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     grace: Duration,
     /// How much is logged to stderr
@@ -43,8 +43,7 @@ pub(super) struct Run {
     /// How a log line looks
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
     log_format: Format,
-    /// Where the key that names credentials is kept [default: $XDG_STATE_HOME/tidegate or ~/.local/state/tidegate]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help = STATE_DIR)]
     state_dir: Option<PathBuf>,
 }
 
@@ -173,6 +172,9 @@ fn wrong(kind: ErrorKind, why: &str) -> clap::Error {
     }
 }
 
+const STATE_DIR: &str = "Where the key that names credentials is kept [default: $XDG_STATE_HOME/tidegate or \
+                         ~/.local/state/tidegate]";
+
 const EXAMPLES: &str = "\
 Examples:
   tidegate run --upstream https://api.mypurecloud.com
@@ -196,7 +198,7 @@ mod tests {
         let line = format!("tidegate run --upstream https://api.example.com {args}");
         match parse(line.split_whitespace().map(Into::into)).unwrap() {
             Action::Run(config, logs) => (*config, logs),
-            Action::Sim(_) => unreachable!(),
+            _ => unreachable!(),
         }
     }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
@@ -32,10 +33,11 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, drain: watch::Receiver<b
     let mut connections = JoinSet::new();
     let mut errors = Backoff::default();
     let start = |connections: &mut JoinSet<()>, stream, permit| {
+        let counted = Counted::new(&proxy);
         let connection = connection(stream, proxy.clone(), drain.clone());
         connections.spawn(async move {
             connection.await;
-            drop(permit);
+            drop((counted, permit));
         });
     };
     let mut draining = pin!(drained(drain.clone()));
@@ -64,6 +66,22 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, drain: watch::Receiver<b
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+/// One open connection, in the proxy's count.
+struct Counted(Proxy);
+
+impl Counted {
+    fn new(proxy: &Proxy) -> Self {
+        proxy.shared.connections.fetch_add(1, Ordering::Relaxed);
+        Self(proxy.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Accept errors (no more file descriptors, above all) pass: try again, a little later each time.

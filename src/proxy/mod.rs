@@ -46,6 +46,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 use tracked::Account;
@@ -79,6 +80,7 @@ struct Shared {
     client: Client,
     budget: Arc<Budget>,
     via: Via,
+    connections: AtomicUsize,
     observer: Arc<dyn Observer>,
 }
 
@@ -104,7 +106,19 @@ impl Proxy {
         let classifier = Classifier::new(upstream, credentials, settings.route_classes_max);
         let budget = Arc::new(budget);
         let via = Via::new(random());
-        Self { shared: Arc::new(Shared { classifier, settings, gate, client, budget, via, observer }) }
+        let connections = AtomicUsize::new(0);
+        Self {
+            shared: Arc::new(Shared {
+                classifier,
+                settings,
+                gate,
+                client,
+                budget,
+                via,
+                connections,
+                observer,
+            }),
+        }
     }
 
     /// Request bytes that are kept for replays now, of at most [`ProxySettings::replay_bytes_total_max`].
@@ -112,7 +126,12 @@ impl Proxy {
         self.shared.budget.used()
     }
 
-    /// What bounds it.
+    /// Client connections that are open now, of at most [`ProxySettings::connections_max`].
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// What bounds them.
     pub fn settings(&self) -> &ProxySettings {
         &self.shared.settings
     }

@@ -12,6 +12,11 @@ use crate::control::{Event, LaneView};
 use crate::observe::{Attempt, Exchange, Observer};
 use metrics::Metrics;
 
+/// A metric is not valid or cannot be written: a mistake in this program.
+#[derive(Debug, thiserror::Error)]
+#[error("the metrics are not valid")]
+pub struct MetricsError(#[from] prometheus::Error);
+
 /// The program's memory of what happened, as Prometheus and the log want it.
 #[derive(Debug)]
 pub struct Telemetry {
@@ -23,7 +28,7 @@ impl Telemetry {
     ///
     /// # Errors
     /// Only if a metric's name or label is not valid, which the tests of this module rule out.
-    pub fn new() -> Result<Self, prometheus::Error> {
+    pub fn new() -> Result<Self, MetricsError> {
         Ok(Self { metrics: Metrics::new()? })
     }
 
@@ -31,8 +36,8 @@ impl Telemetry {
     ///
     /// # Errors
     /// When the text cannot be encoded.
-    pub fn render(&self, lanes: &[LaneView], levels: &Levels) -> Result<String, prometheus::Error> {
-        self.metrics.render(lanes, levels)
+    pub fn render(&self, lanes: &[LaneView], levels: &Levels) -> Result<String, MetricsError> {
+        Ok(self.metrics.render(lanes, levels)?)
     }
 }
 

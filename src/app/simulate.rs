@@ -1,0 +1,50 @@
+//! `tidegate sim`, from its address to its last answer.
+
+use super::{Ended, ListenError, Signals};
+use crate::sim::{Sim, SimSettings};
+use std::io;
+use std::net::SocketAddr;
+
+/// Why there is no simulated API.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulateError {
+    /// Its address could not be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// It stopped by itself.
+    #[error("the simulated API stopped")]
+    Stopped(#[from] io::Error),
+}
+
+/// Serves a simulated API until the first signal, and what has come by then; a second signal ends it at once.
+/// Tells `greet` the address.
+///
+/// # Errors
+/// When the address cannot be had.
+pub async fn simulate(
+    settings: SimSettings,
+    mut signals: Signals,
+    greet: impl FnOnce(&SimSettings, SocketAddr),
+) -> Result<Ended, SimulateError> {
+    let address = settings.listen;
+    let sim = Sim::bind(settings.clone()).await.map_err(|cause| ListenError {
+        flag: "--listen",
+        address,
+        cause,
+    })?;
+    greet(&settings, sim.address());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = sim.serve(async {
+        // The sender goes with this function: that is a stop as well.
+        stopped.await.ok();
+    });
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => return Ok(ended.map(|()| Ended::Drained)?),
+        _first = signals.next() => drop(stop),
+    }
+    tokio::select! {
+        ended = &mut serving => Ok(ended.map(|()| Ended::Drained)?),
+        again = signals.next() => Ok(Ended::AtOnce(again)),
+    }
+}
