@@ -27,6 +27,10 @@ use std::collections::VecDeque;
 const INFORMATIVE_SECONDS: f64 = 2.0;
 /// Refusals this close together are one episode.
 const EPISODE_SECONDS: f64 = 0.3;
+/// A lane in which nothing waited for this long (or two intervals) was idle.
+const IDLE_SECONDS: f64 = 0.5;
+/// Over less than this, what a window let through says little of its limit.
+const BUSY_SECONDS: f64 = 2.0;
 /// The servo's first step, and its smallest.
 const STEP: f64 = 0.02;
 const STEP_MIN: f64 = 0.005;
@@ -68,6 +72,9 @@ pub(super) struct Learnt {
     pressed: f64,
     advanced_at: f64,
     was_waiting: bool,
+    /// Since when something has waited without a pause worth naming, and when something last did.
+    busy_since: f64,
+    waited_at: f64,
     /// Growing ever faster, since no refusal came for long.
     climbing: bool,
     /// Departures above the known limit that have not been made by a probe yet.
@@ -123,6 +130,8 @@ impl Learnt {
             pressed: 0.0,
             advanced_at: now,
             was_waiting: false,
+            busy_since: now,
+            waited_at: now,
             climbing: false,
             surplus: 0.0,
             shift: None,
@@ -175,11 +184,23 @@ impl Learnt {
         let elapsed = (now - self.advanced_at).max(0.0);
         let waited = self.was_waiting && self.hold_back.refusals == 0 && now >= self.hold_back.pause_until;
         self.advanced_at = self.advanced_at.max(now);
+        if self.was_waiting || waiting > 0 {
+            self.note_busy(now);
+        }
         self.was_waiting = waiting > 0;
         if waited && elapsed > 0.0 {
             self.grow(elapsed.min(5.0));
         }
         self.rate
+    }
+
+    /// A limit that was not used up is not measured: saturations before an idle time say nothing of what came after.
+    fn note_busy(&mut self, now: f64) {
+        if !self.was_waiting && now - self.waited_at > (2.0 / self.rate).max(IDLE_SECONDS) {
+            self.busy_since = now;
+            self.history.forget_saturations();
+        }
+        self.waited_at = self.waited_at.max(now);
     }
 
     fn grow(&mut self, elapsed: f64) {
@@ -222,7 +243,7 @@ impl Learnt {
         self.climbing = true;
         // At slow paces a second is no time to learn in: the climb's own time is at least two intervals.
         let unit = (2.0 / self.rate).max(1.0);
-        self.rate *= 1.0 + elapsed / unit * doubled(0.02, beyond / unit).min(0.7);
+        self.rate *= 1.0 + elapsed / unit * doubled(0.04, beyond / unit).min(0.7);
     }
 
     /// Nothing may leave before this.
@@ -338,7 +359,7 @@ impl Learnt {
             self.refused_at = at;
             return;
         }
-        let gap = at - self.episode_at;
+        let gap = (at - self.episode_at).min(1e6);
         if gap < EPISODE_SECONDS && !self.starting {
             self.history.still_saturated(at);
             self.refused_at = at;
@@ -352,7 +373,7 @@ impl Learnt {
             self.rate = self.rate.min(reading.short);
         } else if let Some(held) = self.rounds.held() {
             let fitted = self.fit(now).filter(|fit| (fit.rate() - held.rate).abs() > 0.02 * held.rate);
-            self.episode_held(now, held, reading, gap);
+            self.episode_held(now, at, held, reading);
             if fitted.is_some() {
                 self.hold_number(now, fitted, reading);
             }
@@ -361,6 +382,8 @@ impl Learnt {
             self.episode_servo(at, reading, gap, climbed);
             self.hold_number(now, fitted, reading);
         }
+        // Refusals that come so far apart may be windows that far apart: no climb before another one had its chance.
+        self.hold = self.hold.max(gap.min(5.0)).min(self.period());
         self.base = self.rate;
         self.surplus = 0.0;
         self.pressed = 0.0;
@@ -385,7 +408,8 @@ impl Learnt {
         if self.starting {
             return over((at - 1.0).max(self.born - 1e-6));
         }
-        let since_climb = (at - 2.0).max(self.refused_at).min(at - 6.0 / self.rate);
+        let since_climb =
+            (at - 2.0).max(self.refused_at).min(at - 6.0 / self.rate).max(self.busy_since - 1e-6);
         match self.history.measure(at) {
             Some(reading) if !climbed => reading,
             _ => over(since_climb),
@@ -421,10 +445,10 @@ impl Learnt {
             // Until now less was used than the limit gives: a measure across that time would only find the pace.
             self.history.forget_saturations();
             let let_through = self.base.max(self.rate.min(reading.short));
-            if let_through > RAISED * self.base {
+            if let_through > RAISED * self.base && at - self.busy_since >= BUSY_SECONDS {
                 self.raise(let_through);
             } else {
-                self.rate = let_through * (1.0 - 0.5 * self.step);
+                self.rate = let_through.min(RAISED * self.base) * (1.0 - 0.5 * self.step);
                 self.hold = (1.5 * self.hold).min(self.period());
             }
         } else if reading.long < self.rate * (1.0 - uncertain) {
@@ -439,10 +463,12 @@ impl Learnt {
         }
     }
 
-    fn episode_held(&mut self, now: f64, held: Held, reading: Reading, gap: f64) {
+    fn episode_held(&mut self, now: f64, at: f64, held: Held, reading: Reading) {
+        let gap = at - self.episode_at;
         let above = self.rate > held.rate * 1.001 || self.pressed > self.hold;
         let further = above && self.rate > RAISED * held.rate;
-        if self.rate > MOVED * held.rate || (further && self.rounds.seems_low()) {
+        let long_enough = at - self.busy_since >= BUSY_SECONDS;
+        if long_enough && (self.rate > MOVED * held.rate || (further && self.rounds.seems_low())) {
             self.base = held.rate;
             self.raise(reading.short);
             self.start_over();
@@ -491,6 +517,10 @@ impl Learnt {
         self.rounds.reset();
         self.firsts.clear();
         self.history.forget_saturations();
+    }
+
+    pub(super) fn keeps_phase(&self) -> bool {
+        self.rounds.held().is_some_and(|held| self.phase_matters(held.rate))
     }
 
     /// Departures at `rate` are further apart than arrivals scatter.

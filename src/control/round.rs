@@ -7,12 +7,12 @@
 
 use std::collections::VecDeque;
 
-/// Numbers a second that people choose, beside every whole number up to 10. (Any other number of a window of one
-/// second is found by [`super::fit`]: here a denser list would only catch readings that mean something else.)
-const PER_SECOND: [f64; 32] = [
-    12.0, 15.0, 20.0, 24.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 60.0, 70.0, 75.0, 80.0, 90.0, 100.0, 120.0,
-    125.0, 150.0, 180.0, 200.0, 240.0, 250.0, 300.0, 400.0, 500.0, 600.0, 750.0, 1000.0, 1500.0, 2000.0,
-    5000.0,
+/// Numbers a second that people choose. (Any other number in a window of some seconds is found by [`super::fit`]: a
+/// denser list would only catch readings that mean something else, such as a sliding window's 9.4 of 10.)
+const PER_SECOND: [f64; 40] = [
+    1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 24.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0,
+    60.0, 70.0, 75.0, 80.0, 90.0, 100.0, 120.0, 125.0, 150.0, 180.0, 200.0, 240.0, 250.0, 300.0, 400.0,
+    500.0, 600.0, 750.0, 1000.0, 1500.0, 2000.0, 5000.0,
 ];
 /// Numbers a minute that people choose, where they are no whole number a second.
 const PER_MINUTE: [f64; 15] =
@@ -168,9 +168,8 @@ impl Rounds {
 /// The number nearest to `reading`, and how far (as a share) a measure may be from it and still mean it: within the
 /// general tolerance, and clearly nearer to it than to its neighbours.
 fn nearest(reading: f64) -> Option<(f64, f64)> {
-    let whole = (1..=10).map(f64::from);
     let minute = PER_MINUTE.into_iter().map(|count| count / 60.0);
-    let numbers = || whole.clone().chain(PER_SECOND).chain(minute.clone());
+    let numbers = || PER_SECOND.into_iter().chain(minute.clone());
     let by_distance = |a: &f64, b: &f64| (a - reading).abs().total_cmp(&(b - reading).abs());
     let best = numbers().min_by(by_distance)?;
     let gap = numbers().map(|other| (other - best).abs()).filter(|gap| *gap > 1e-9).min_by(f64::total_cmp)?;
@@ -186,7 +185,7 @@ mod tests {
         for (readings, number) in [
             ([9.7, 10.2, 9.9], Some(10.0)),
             ([4.9, 5.1, 5.05], Some(5.0)),
-            ([6.9, 7.1, 7.0], Some(7.0)),
+            ([7.9, 8.1, 8.0], Some(8.0)),
             ([98.0, 103.0, 101.0], Some(100.0)),
             ([9.45, 9.5, 9.55], None),
             ([1.66, 1.67, 1.68], Some(100.0 / 60.0)),
