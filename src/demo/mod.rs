@@ -71,7 +71,7 @@ impl Plan {
 /// When no port can be had, or stdout is closed.
 pub async fn run(json: bool) -> anyhow::Result<()> {
     let report = play(&Plan::default(), &mut Progress::on_stderr()).await?;
-    let text = if json { format!("{}\n", report.json()) } else { format!("\n{report}") };
+    let text = if json { serde_json::to_string(&report.wire())? + "\n" } else { format!("\n{report}") };
     io::stdout().lock().write_all(text.as_bytes()).context("cannot write the outcome to stdout")
 }
 
