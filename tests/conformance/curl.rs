@@ -183,8 +183,8 @@ fn refused_once(path: &Path) {
 fn leaves_while_queued(path: &Path) {
     let origin = Origin::start();
     let proxy = Program::proxy(&origin.url(), &["--law", "fixed", "--rate", "1/s"]);
-    curl(path, &[&format!("{}/first", proxy.url)]);
-    let url = format!("{}/ghost", proxy.url);
+    curl(path, &[&format!("{}/queue?first", proxy.url)]);
+    let url = format!("{}/queue?ghost", proxy.url);
     let ran = curl_with_input(path, &["--max-time", "0.3", "-d", "boo", &url], b"");
     assert_eq!(
         ran.status.and_then(|status| status.code()),
@@ -192,7 +192,7 @@ fn leaves_while_queued(path: &Path) {
         "curl gives up by itself: {}",
         ran.stderr
     );
-    curl(path, &[&format!("{}/last", proxy.url)]);
+    curl(path, &[&format!("{}/queue?last", proxy.url)]);
     let paths: Vec<_> = origin.seen().into_iter().map(|seen| seen.path).collect();
-    assert_eq!(paths, ["/first", "/last"], "nothing of a client that left reaches the API");
+    assert_eq!(paths, ["/queue?first", "/queue?last"], "nothing of a client that left reaches the API");
 }
