@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use tidegate::app::{App, Ended, Signals, simulate};
 use tidegate::cli::{self, Action};
+use tidegate::demo;
 use tidegate::telemetry::logs;
 
 fn main() -> ExitCode {
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
 fn act(action: Action) -> anyhow::Result<Ended> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
-        let signals = Signals::catch()?;
+        let mut signals = Signals::catch()?;
         match action {
             Action::Run(config, logs) => {
                 let _last_lines = logs::install(logs)?;
@@ -43,6 +44,10 @@ fn act(action: Action) -> anyhow::Result<Ended> {
                 };
                 Ok(simulate(settings, signals, greet).await?)
             }
+            Action::Demo { json } => tokio::select! {
+                played = demo::run(json) => played.map(|()| Ended::Drained),
+                signal = signals.next() => Ok(Ended::AtOnce(signal)),
+            },
         }
     });
     runtime.shutdown_background();

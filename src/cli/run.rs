@@ -198,7 +198,7 @@ mod tests {
         let line = format!("tidegate run --upstream https://api.example.com {args}");
         match parse(line.split_whitespace().map(Into::into)).unwrap() {
             Action::Run(config, logs) => (*config, logs),
-            Action::Sim(_) => unreachable!(),
+            _ => unreachable!(),
         }
     }
 

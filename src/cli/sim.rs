@@ -92,7 +92,7 @@ mod tests {
     fn sim(args: &str) -> SimSettings {
         match parse(format!("tidegate sim {args}").split_whitespace().map(Into::into)).unwrap() {
             Action::Sim(settings) => settings,
-            Action::Run(..) => unreachable!(),
+            _ => unreachable!(),
         }
     }
 

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 /// The acceptance's own numbers: 300 queued at 5/s, 30 s of grace.
 #[test]
-#[ignore = "needs lanes that pace"]
 fn what_is_queued_is_served_within_the_grace_or_told_to_come_back() {
     let api = Tidegate::free_api();
     let tidegate = Tidegate::run(

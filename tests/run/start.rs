@@ -71,7 +71,6 @@ fn the_greeting_says_what_to_do_next() {
 }
 
 #[test]
-#[ignore = "needs lanes that tell what they do"]
 fn metrics_are_there_after_the_first_request() {
     let api = Tidegate::free_api();
     let tidegate = Tidegate::run(&format!("http://{}", api.listen), &[]);
