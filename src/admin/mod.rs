@@ -50,12 +50,14 @@ pub fn router(admin: Admin, loopback: bool) -> Router {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    match admin.telemetry.render(&admin.gate.snapshot(), &(admin.levels)()) {
-        Ok(text) => {
+    // With a thousand lanes it is megabytes of text: no worker that moves requests shall wait for it.
+    let page = move || admin.telemetry.render(&admin.gate.snapshot(), &(admin.levels)());
+    match tokio::task::spawn_blocking(page).await {
+        Ok(Ok(text)) => {
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
         }
-        Err(error) => {
-            tracing::error!(%error, "metrics could not be written");
+        problem => {
+            tracing::error!(?problem, "metrics could not be written");
             (StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be written\n").into_response()
         }
     }

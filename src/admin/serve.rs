@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tower_service::Service;
 
-/// Serves `pages` for as long as it is polled. Further clients than [`CONNECTIONS_MAX`] wait in the backlog.
+/// Serves `pages` for as long as it is polled. Too many clients wait in the backlog.
 pub async fn serve(listener: TcpListener, pages: Router) {
     let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();

@@ -122,11 +122,15 @@ impl App {
         tokio::select! {
             signal = signals.next() => tracing::info!(?signal, grace = ?self.grace, "draining; once more to end now"),
             gone = self.servants.join_next() => return broken(gone),
+            gone = self.clients.join_next() => return broken(gone.map(|ended| ended.map(|()| "the listener"))),
         }
         let grace = self.grace;
         tokio::select! {
             () = self.drain(grace) => Ended::Drained,
-            again = signals.next() => Ended::AtOnce(again),
+            again = signals.next() => {
+                tracing::warn!(signal = ?again, "ended at once: clients were cut");
+                Ended::AtOnce(again)
+            }
         }
     }
 
@@ -134,7 +138,7 @@ impl App {
     /// Over when every client has gone, or `grace` and a little more has passed. Admin pages stay until then.
     pub async fn drain(&mut self, grace: Duration) {
         self.draining.store(true, Ordering::Relaxed);
-        // Nobody listens any more only when all clients are gone.
+        // An error means that nobody listens to it: all clients are gone already.
         self.close.send(true).ok();
         let answer_time = ANSWER_TIME.min(grace / 4);
         self.gate.drain(clock::now() + grace.saturating_sub(answer_time));
@@ -159,7 +163,10 @@ async fn drive(gate: Gate) -> &'static str {
 
 /// The key in the state directory; one for this run where there is none that can be kept.
 fn credential_key(directory: Option<&Path>) -> Result<state::Key, StateError> {
-    let Some(directory) = directory else { return state::new_key() };
+    let Some(directory) = directory else {
+        tracing::debug!("no state directory: lanes get new names after a restart");
+        return state::new_key();
+    };
     state::kept_key(directory)?.or_else(|unwritable| {
         tracing::warn!(
             "{unwritable}: lanes get new names after a restart; choose another place with --state-dir DIR"
@@ -197,8 +204,8 @@ fn broken(gone: Option<Result<&'static str, JoinError>>) -> Ended {
 
 /// What the last request may take from its pass to its last byte, within the grace.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
-/// Beyond the grace, for answers that are on their way.
-const LATE: Duration = Duration::from_secs(2);
+/// Beyond the grace, for answers that are on their way: it passes only if one is.
+const LATE: Duration = Duration::from_secs(5);
 
 /// How the program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,7 +34,7 @@ pub(super) struct Run {
     /// The longest that a request may wait in queues before it is answered 503
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
     queue_deadline: Duration,
-    /// How long SIGTERM waits for queued requests to be served
+    /// How long SIGTERM waits for queued requests to be served; answers on their way get 5 s more
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     grace: Duration,
     /// How much is logged to stderr

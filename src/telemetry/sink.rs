@@ -13,7 +13,7 @@ pub(super) struct Sink {
     lines: SyncSender<Item>,
 }
 
-/// Writes what is still queued when it is dropped, for as long as [`FLUSH_MAX`].
+/// Writes what is still queued when it is dropped, for half a second at most.
 #[derive(Debug)]
 #[must_use = "dropping it writes what is queued: keep it until the program ends"]
 pub struct Flush {

@@ -4,7 +4,7 @@ use crate::client::{Answer, ask, get, metric};
 use crate::process::{PATIENCE, Tidegate, eventually};
 use rustix::process::Signal;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,24 @@ fn a_second_signal_ends_at_once() {
             drop(client.join().unwrap());
         }
     }
+}
+
+#[test]
+fn an_answer_that_never_comes_does_not_keep_us() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = format!("http://{}", silent.local_addr().unwrap());
+    let tidegate = Tidegate::run(&upstream, &["--grace", "1s"]);
+    let listen = tidegate.listen;
+    let client = thread::spawn(move || ask(listen, &format!("GET / HTTP/1.1\r\nHost: {listen}\r\n\r\n")));
+    let _held = silent.accept().unwrap();
+    let told = Instant::now();
+    tidegate.signal(Signal::TERM);
+    let ended = tidegate.end(PATIENCE);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(told.elapsed() >= Duration::from_secs(1), "it had its grace: {:?}", told.elapsed());
+    assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
+    assert!(ended.stderr.contains("clients were cut"), "{ended:?}");
+    assert!(client.join().unwrap().is_err());
 }
 
 /// Sends `count` requests at once, each on a connection of its own, and waits until they are in the queue.
