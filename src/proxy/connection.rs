@@ -13,7 +13,8 @@ use super::tracked::Tracked;
 use crate::config::ProxySettings;
 use crate::gate::clock;
 use bytes::{Bytes, BytesMut};
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -93,14 +94,20 @@ async fn over_http1(
     let socket = Socket::new(Arc::clone(stream), first, activity.clone());
     let watched = Arc::clone(stream);
     let noted = activity.clone();
+    let stopping = drain.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (proxy, stream, busy) = (proxy.clone(), Arc::clone(&watched), noted.begin());
+        let stopping = stopping.clone();
         async move {
-            tokio::select! {
+            let mut response = tokio::select! {
                 biased;
-                () = gone(&stream) => Err(Departed),
-                response = proxy.serve(request) => Ok(response.map(|body| Held { body, _busy: busy })),
+                () = gone(&stream) => return Err(Departed),
+                response = proxy.serve(request) => response,
+            };
+            if *stopping.borrow() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
+            Ok(response.map(|body| Held { body, _busy: busy }))
         }
     });
     let connection = http1::Builder::new()

@@ -30,14 +30,21 @@ struct Idle {
 pub(super) struct Lease {
     id: u64,
     pub(super) sender: SendRequest<Sending>,
-    home: mpsc::Sender<(SendRequest<Sending>, Duration)>,
+    home: mpsc::Sender<Returned>,
+}
+
+/// A lease on its way back to the driver.
+#[derive(Debug)]
+struct Returned {
+    lease: Lease,
+    keep: Duration,
 }
 
 impl Lease {
     /// Gives the connection back for further use, for `keep` at most.
     pub(super) fn give_back(self, keep: Duration) {
-        // The mailbox has one place and one sender at a time; if the driver is gone, so is the connection.
-        drop(self.home.try_send((self.sender, keep)));
+        // The mailbox has room for the one lease there is; if the driver is gone, so is the connection.
+        drop(self.home.clone().try_send(Returned { lease: self, keep }));
     }
 }
 
@@ -71,7 +78,7 @@ impl Pool {
     ) -> (Lease, impl Future<Output = ()> + Send + use<>) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (home, mailbox) = mpsc::channel(1);
-        let driver = drive(id, connection, home.downgrade(), mailbox, Arc::downgrade(self));
+        let driver = drive(id, connection, mailbox, Arc::downgrade(self));
         (Lease { id, sender, home }, driver)
     }
 
@@ -95,15 +102,14 @@ impl Pool {
 async fn drive(
     id: u64,
     connection: Connection<Box<dyn Stream>, Sending>,
-    home: mpsc::WeakSender<(SendRequest<Sending>, Duration)>,
-    mut mailbox: mpsc::Receiver<(SendRequest<Sending>, Duration)>,
+    mut mailbox: mpsc::Receiver<Returned>,
     pool: Weak<Pool>,
 ) {
     let mut connection = pin!(connection);
     let mut expiry = pin!(sleep(Duration::ZERO));
     let mut is_idle = false;
     loop {
-        let (mut sender, keep) = tokio::select! {
+        let Returned { mut lease, keep } = tokio::select! {
             _ended = &mut connection => break,
             // Nobody holds a lease any more, or will: whatever is still under way is not wanted.
             returned = mailbox.recv() => match returned {
@@ -121,13 +127,13 @@ async fn drive(
         // Ready when the connection has seen the end of both bodies.
         let ready = tokio::select! {
             _ended = &mut connection => break,
-            ready = sender.ready() => ready,
+            ready = lease.sender.ready() => ready,
         };
-        let (Ok(()), Some(home), Some(pool)) = (ready, home.upgrade(), pool.upgrade()) else { continue };
+        let (Ok(()), Some(pool)) = (ready, pool.upgrade()) else { break };
         let until = clock::now() + keep;
         expiry.set(sleep_until(until.into()));
         is_idle = true;
-        pool.put(Lease { id, sender, home }, until);
+        pool.put(lease, until);
     }
     if let Some(pool) = pool.upgrade() {
         pool.remove(id);

@@ -1,0 +1,89 @@
+//! HTTP/2 from clients, by prior knowledge.
+
+use super::origin::{Origin, Reply, ok};
+use super::through::{Through, eventually};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::net::SocketAddr;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+async fn connect(address: SocketAddr, tasks: &mut JoinSet<()>) -> SendRequest<Full<Bytes>> {
+    let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tasks.spawn(async move { drop(connection.await) });
+    sender
+}
+
+fn post(address: SocketAddr, path: &str, body: &'static [u8]) -> Request<Full<Bytes>> {
+    let uri = format!("http://{address}{path}");
+    let request = Request::post(uri).header("cookie", "a=1").header("cookie", "b=2");
+    request.body(Full::new(Bytes::from_static(body))).unwrap()
+}
+
+#[tokio::test]
+async fn requests_over_http2_reach_an_http1_upstream() {
+    let origin = Origin::friendly().await;
+    let through = Through::to(origin.address);
+    let mut tasks = JoinSet::new();
+    let mut sender = connect(through.address, &mut tasks).await;
+    for _ in 0..3 {
+        let response = sender.send_request(post(through.address, "/x?y", b"abc")).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert!(response.headers()["server-timing"].to_str().unwrap().starts_with("queue;dur="));
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
+    }
+    let seen = &origin.seen()[0];
+    assert_eq!((seen.line.as_str(), &seen.body[..]), ("POST /x?y", &b"abc"[..]));
+    assert_eq!(seen.field("cookie"), Some("a=1; b=2"));
+    assert!(seen.field("via").unwrap().starts_with("2 tidegate-"));
+    assert_eq!(seen.field("host"), Some(origin.address.to_string().as_str()));
+}
+
+#[tokio::test]
+async fn a_truncated_upstream_body_resets_the_stream_alone() {
+    let origin = Origin::start(|seen| {
+        if seen.line.ends_with("/cut") {
+            Reply::Last(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc".to_vec())
+        } else {
+            ok("ok")
+        }
+    })
+    .await;
+    let through = Through::to(origin.address);
+    let mut tasks = JoinSet::new();
+    let mut sender = connect(through.address, &mut tasks).await;
+    let cut = sender.send_request(post(through.address, "/cut", b"")).await.unwrap();
+    assert!(cut.into_body().collect().await.is_err());
+    let whole = sender.send_request(post(through.address, "/", b"")).await.unwrap();
+    assert_eq!(whole.into_body().collect().await.unwrap().to_bytes(), "ok");
+}
+
+#[tokio::test]
+async fn a_reset_stream_cancels_its_upstream_request() {
+    let origin = Origin::start(|_| Reply::Silence).await;
+    let through = Through::to(origin.address);
+    let mut tasks = JoinSet::new();
+    let mut sender = connect(through.address, &mut tasks).await;
+    let pending = sender.send_request(post(through.address, "/", b"abc"));
+    let waited = tokio::time::timeout(std::time::Duration::from_millis(300), pending).await;
+    assert!(waited.is_err());
+    eventually("the upstream request is gone", || origin.cancelled() == 1).await;
+}
+
+#[tokio::test]
+async fn errors_over_http2_are_answers_too() {
+    let origin = Origin::friendly().await;
+    let through = Through::to(origin.address);
+    let mut tasks = JoinSet::new();
+    let mut sender = connect(through.address, &mut tasks).await;
+    let mut loops = post(through.address, "/", b"");
+    loops.headers_mut().insert("transfer-encoding", "gzip".parse().unwrap());
+    loops.headers_mut().insert("host", "other.example".parse().unwrap());
+    let response = sender.send_request(loops).await.unwrap();
+    assert_eq!(response.status(), 400);
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+}

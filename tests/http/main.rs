@@ -1,0 +1,15 @@
+//! The HTTP side, in process: real sockets on free ports in real time, and memory in paused time.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
+mod accept;
+mod client;
+mod departure;
+mod http2;
+mod intermediary;
+mod origin;
+mod paused;
+mod replay;
+mod stale;
+mod through;
+mod tls;

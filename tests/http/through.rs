@@ -1,0 +1,147 @@
+//! A proxy in this process, and everything that it tells.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tidegate::config::{ProxySettings, Upstream};
+use tidegate::control::{Event, LanesSettings, LawName, Rate};
+use tidegate::control::{Lanes, RetryReason};
+use tidegate::gate::{Gate, Timer, clock};
+use tidegate::observe::{Attempt, Exchange, Observer};
+use tidegate::proxy::{Client, CredentialKey, Parts, Proxy, accept};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// A running proxy.
+pub(crate) struct Through {
+    pub(crate) address: SocketAddr,
+    pub(crate) gate: Gate,
+    pub(crate) told: Arc<Told>,
+    pub(crate) proxy: Proxy,
+    drain: watch::Sender<bool>,
+    serving: JoinSet<()>,
+    _driver: JoinSet<()>,
+}
+
+/// What an observer was told.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    events: Mutex<Vec<Event>>,
+    attempts: Mutex<Vec<Attempt>>,
+    exchanges: Mutex<Vec<Exchange>>,
+}
+
+impl Observer for Told {
+    fn event(&self, event: &Event) {
+        self.events.lock().unwrap().push(event.clone());
+    }
+
+    fn attempt(&self, attempt: &Attempt) {
+        self.attempts.lock().unwrap().push(attempt.clone());
+    }
+
+    fn exchange(&self, exchange: &Exchange) {
+        self.exchanges.lock().unwrap().push(exchange.clone());
+    }
+}
+
+impl Told {
+    pub(crate) fn exchanges(&self) -> Vec<Exchange> {
+        self.exchanges.lock().unwrap().clone()
+    }
+
+    pub(crate) fn attempts(&self) -> Vec<Attempt> {
+        self.attempts.lock().unwrap().clone()
+    }
+
+    pub(crate) fn stale_retries(&self) -> usize {
+        let events = self.events.lock().unwrap();
+        let stale = |event: &&Event| matches!(event, Event::Retried { reason: RetryReason::Stale, .. });
+        events.iter().filter(stale).count()
+    }
+}
+
+/// The core at so many requests a second, whatever the API says.
+pub(crate) fn fixed(rate: f64) -> LanesSettings {
+    let mut lanes = LanesSettings::default();
+    lanes.law.name = LawName::Fixed;
+    lanes.law.fixed_rate = Rate::new(rate);
+    lanes
+}
+
+/// Everything of a proxy but its sockets: for memory too.
+pub(crate) fn proxy(
+    upstream: &Upstream,
+    settings: ProxySettings,
+    lanes: LanesSettings,
+    client: Client,
+) -> (Proxy, Gate, Arc<Told>) {
+    let told = Arc::new(Told::default());
+    let observer: Arc<dyn Observer> = Arc::<Told>::clone(&told);
+    let gate = Gate::new(Lanes::new(lanes, clock::now()), Arc::clone(&observer));
+    let parts = Parts {
+        upstream: upstream.clone(),
+        settings,
+        gate: gate.clone(),
+        client,
+        credentials: CredentialKey::new([1; 32]),
+    };
+    (Proxy::new(parts, observer), gate, told)
+}
+
+impl Through {
+    /// To `origin`, with the defaults and a pace that nothing here reaches.
+    pub(crate) fn to(origin: SocketAddr) -> Self {
+        Self::with(origin, |_| (), fixed(10_000.0))
+    }
+
+    pub(crate) fn with(
+        origin: SocketAddr,
+        set: impl FnOnce(&mut ProxySettings),
+        lanes: LanesSettings,
+    ) -> Self {
+        let upstream: Upstream = format!("http://{origin}").parse().unwrap();
+        let mut settings = ProxySettings::default();
+        set(&mut settings);
+        let client = Client::new(&upstream, &settings);
+        Self::over(&upstream, settings, lanes, client)
+    }
+
+    pub(crate) fn over(
+        upstream: &Upstream,
+        settings: ProxySettings,
+        lanes: LanesSettings,
+        client: Client,
+    ) -> Self {
+        let (proxy, gate, told) = proxy(upstream, settings, lanes, client);
+        let driven = gate.clone();
+        let mut driver = JoinSet::new();
+        driver.spawn(async move { driven.drive(Timer::runtime()).await });
+        let listener = accept::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (drain, draining) = watch::channel(false);
+        let mut serving = JoinSet::new();
+        serving.spawn(accept::serve(listener, proxy.clone(), draining));
+        Self { address, gate, told, proxy, drain, serving, _driver: driver }
+    }
+
+    /// No new connections, and no new requests that the gate cannot let out within `grace`.
+    pub(crate) fn drain(&self, grace: Duration) {
+        self.gate.drain(clock::now() + grace);
+        self.drain.send(true).unwrap();
+    }
+
+    /// Waits until every connection is gone.
+    pub(crate) async fn gone(&mut self) {
+        self.serving.join_next().await.unwrap().unwrap();
+    }
+}
+
+/// Waits until `happened`, or fails when that takes too long.
+pub(crate) async fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+    let start = clock::now();
+    while !happened() {
+        assert!(clock::now() - start < Duration::from_secs(20), "it never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,166 @@
+//! https upstreams: what ALPN chooses, and certificates that are wrong on purpose.
+
+use super::client::{ask, request};
+use super::through::{Through, fixed};
+use bytes::Bytes;
+use http::{Response, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::service::service_fn;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{CertificateParams, DnType, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tidegate::config::{ProxySettings, Upstream};
+use tidegate::proxy::Client;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+/// An https origin: it says the protocol and the body that it got.
+struct TlsOrigin {
+    address: SocketAddr,
+    certificate: CertificateDer<'static>,
+    connections: Arc<AtomicUsize>,
+    _tasks: JoinSet<()>,
+}
+
+impl TlsOrigin {
+    async fn start(name: &str, protocols: &[&[u8]]) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, format!("issued to {address}"));
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let mut config = builder.with_single_cert(vec![certificate.clone()], key).unwrap();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut serving = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (acceptor, count) = (acceptor.clone(), Arc::clone(&count));
+                serving.spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    count.fetch_add(1, Ordering::Relaxed);
+                    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                    let stream = TokioIo::new(stream);
+                    if http2 {
+                        let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                        drop(builder.serve_connection(stream, service_fn(say)).await);
+                    } else {
+                        let builder = hyper::server::conn::http1::Builder::new();
+                        drop(builder.serve_connection(stream, service_fn(say)).await);
+                    }
+                });
+            }
+        });
+        Self { address, certificate, connections, _tasks: tasks }
+    }
+}
+
+async fn say(request: http::Request<hyper::body::Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    let version = if request.version() == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" };
+    let authority = request.uri().authority().map(ToString::to_string);
+    let host = request.headers().get("host").map(|host| host.to_str().unwrap().to_owned());
+    let body = request.into_body().collect().await?.to_bytes();
+    let site = authority.or(host).unwrap_or_default();
+    let text = format!("{version} {site} {}", String::from_utf8_lossy(&body));
+    Ok(Response::new(Full::new(Bytes::from(text))))
+}
+
+/// A proxy to `https://localhost:PORT` that trusts `roots` alone.
+fn through(address: SocketAddr, roots: &[CertificateDer<'static>]) -> Through {
+    let upstream: Upstream = format!("https://localhost:{}", address.port()).parse().unwrap();
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(roots.iter().cloned());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = builder.with_root_certificates(store).with_no_client_auth();
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(config)
+        .https_only()
+        .enable_http1()
+        .enable_http2()
+        .build();
+    let settings = ProxySettings::default();
+    let client = Client::with_connector(connector, &upstream, &settings);
+    Through::over(&upstream, settings, fixed(10_000.0), client)
+}
+
+#[tokio::test]
+async fn alpn_chooses_the_protocol() {
+    for (offered, spoken) in
+        [(&[&b"h2"[..], b"http/1.1"][..], "HTTP/2"), (&[b"http/1.1"], "HTTP/1.1"), (&[], "HTTP/1.1")]
+    {
+        let origin = TlsOrigin::start("localhost", offered).await;
+        let through = through(origin.address, &[origin.certificate.clone()]);
+        for _ in 0..3 {
+            let response = ask(through.address, request("POST", "/", "", "abc")).await;
+            assert_eq!(response.status, 200, "{}", response.text());
+            assert_eq!(response.text(), format!("{spoken} localhost:{} abc", origin.address.port()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_burst_shares_one_http2_connection() {
+    let origin = TlsOrigin::start("localhost", &[b"h2"]).await;
+    let through = through(origin.address, &[origin.certificate.clone()]);
+    let mut burst = JoinSet::new();
+    for _ in 0..50 {
+        burst.spawn(ask(through.address, request("POST", "/", "Expect: 100-continue\r\n", "abc")));
+    }
+    for response in burst.join_all().await {
+        assert_eq!(response.status, 200, "{}", response.text());
+    }
+    assert_eq!(origin.connections.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_trusts_is_a_502_that_says_what_to_do() {
+    let origin = TlsOrigin::start("localhost", &[]).await;
+    let other = TlsOrigin::start("localhost", &[]).await;
+    let wrong_name = TlsOrigin::start("other.example", &[]).await;
+    for (address, root, word) in [
+        (origin.address, other.certificate.clone(), "UnknownIssuer"),
+        (wrong_name.address, wrong_name.certificate.clone(), "other.example"),
+    ] {
+        let through = through(address, &[root]);
+        let response = ask(through.address, request("POST", "/", "", "abc")).await;
+        assert_eq!(response.status, 502);
+        assert!(response.field("proxy-status").unwrap().contains("error=tls_certificate_error"));
+        assert!(response.text().contains("SSL_CERT_FILE"), "{}", response.text());
+        assert!(response.text().contains(word), "{}", response.text());
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_speaks_no_tls_is_a_502_that_says_so() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let through = through(listener.local_addr().unwrap(), &[]);
+    let origin = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    let response = tokio::select! {
+        response = ask(through.address, request("GET", "/", "", "")) => response,
+        () = origin => unreachable!("it never ends"),
+    };
+    assert_eq!(response.status, 502, "{}", response.text());
+    assert!(response.field("proxy-status").unwrap().contains("error=tls_protocol_error"));
+    assert!(response.text().contains("http:// in --upstream"), "{}", response.text());
+}
