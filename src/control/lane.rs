@@ -53,6 +53,7 @@ impl Node {
     /// One leaves.
     pub(super) fn take(&mut self, now: f64) -> Stamp {
         let rate = self.law.current_rate();
+        self.pacer.keep_phase(self.law.keeps_phase());
         self.pacer.take(now, rate);
         self.law.sent(now)
     }

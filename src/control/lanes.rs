@@ -419,8 +419,13 @@ impl Lanes {
     /// Computes when a lane wants to be looked at, and notes it.
     fn schedule(&mut self, now: f64, index: u32) {
         let Some(lane) = self.by_index.get_mut(&index) else { return };
-        let start =
-            if lane.queue.ready_len() > 0 { ready_at(&mut self.shared, lane, now) } else { f64::INFINITY };
+        let start = if lane.queue.ready_len() > 0 {
+            ready_at(&mut self.shared, lane, now)
+        } else {
+            // Tells the law that nothing waits from now on.
+            lane.node.law.rate(now, 0);
+            f64::INFINITY
+        };
         let change = lane.queue.next_change();
         // A deadline that a pause makes impossible is due now.
         let change = if change <= lane.node.paused_until() && lane.queue.doomed(lane.node.paused_until()) {

@@ -131,6 +131,11 @@ impl Law {
         }
     }
 
+    /// The phase of departures was chosen, and is worth keeping through idle times.
+    pub(super) fn keeps_phase(&self) -> bool {
+        matches!(self, Self::Learnt(law) if law.keeps_phase())
+    }
+
     /// Still looking for a first limit: nothing can be predicted from the pace.
     pub(super) fn is_starting(&self) -> bool {
         match self {

@@ -10,21 +10,17 @@
 
 mod aimd;
 mod event;
-mod fit;
 mod key;
 mod lane;
 mod lanes;
 mod law;
 mod learnt;
-mod measure;
 mod outcome;
 mod pacer;
 mod queue;
 mod rate;
-mod round;
 mod settings;
 mod ticket;
-mod window;
 
 pub use event::{Event, RefusalReason, RetryReason};
 pub use key::{CredentialHash, LaneKey, Level};

@@ -11,6 +11,7 @@ use super::Rate;
 pub struct Pacer {
     slot: f64,
     slack: Slack,
+    keeps_phase: bool,
 }
 
 /// How late a departure may be and still keep its place in the grid.
@@ -26,12 +27,12 @@ impl Pacer {
     /// A pacer that forgives a timer's lateness (half an interval, at least 1 ms and at most 5 ms). The first
     /// departure may leave at once.
     pub fn new() -> Self {
-        Self { slot: f64::NEG_INFINITY, slack: Slack::Timer }
+        Self { slot: f64::NEG_INFINITY, slack: Slack::Timer, keeps_phase: false }
     }
 
     /// The textbook algorithm: no departure sooner than one interval after the last.
     pub fn strict() -> Self {
-        Self { slot: f64::NEG_INFINITY, slack: Slack::None }
+        Self { slot: f64::NEG_INFINITY, slack: Slack::None, keeps_phase: false }
     }
 
     /// The moment of the next departure at `rate`. A rate that moves takes effect at once.
@@ -46,7 +47,20 @@ impl Pacer {
             Slack::None => 0.0,
             Slack::Timer => (0.5 * rate.interval_seconds()).clamp(0.001, 0.005),
         };
-        self.slot = if now - due <= slack { due } else { now };
+        self.slot = if now - due <= slack {
+            due
+        } else if self.keeps_phase && due.is_finite() {
+            let interval = rate.interval_seconds();
+            self.slot + ((now - self.slot) / interval).round() * interval
+        } else {
+            now
+        };
+    }
+
+    /// Keeps the grid's phase through idle times from now on (a phase that was found is worth keeping): after one,
+    /// the second departure follows half an interval to one and a half after the first.
+    pub fn keep_phase(&mut self, keeps: bool) {
+        self.keeps_phase = keeps;
     }
 
     /// The last departure did not happen: its slot is free again.
@@ -109,6 +123,18 @@ mod tests {
         pacer.take(0.0, rate);
         pacer.take(60.0, rate);
         assert!((pacer.ready_at(rate) - 60.1).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_phase_worth_keeping_outlives_idle_times() {
+        let rate = Rate::new(10.0);
+        let mut pacer = Pacer::new();
+        pacer.take(1.0, rate);
+        pacer.keep_phase(true);
+        pacer.take(60.03, rate);
+        assert!((pacer.ready_at(rate) - 60.1).abs() < 1e-9);
+        pacer.take(80.07, rate);
+        assert!((pacer.ready_at(rate) - 80.2).abs() < 1e-9);
     }
 
     #[test]

@@ -5,7 +5,9 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::{Duration, Instant};
-use tidegate::control::{CredentialHash, Hint, LaneKey, Lanes, LanesSettings, Outcome, Settled, Step, Ticket, TicketId};
+use tidegate::control::{
+    CredentialHash, Hint, LaneKey, Lanes, LanesSettings, Outcome, Settled, Step, Ticket, TicketId,
+};
 use tidegate::sim::limits::Limits;
 
 /// What the API says beside a 429.
@@ -290,7 +292,9 @@ impl World {
         let flight = self.flying.remove(&id).expect("answered once");
         let outcome = match answer {
             Ok(()) => Outcome::Accepted,
-            Err(told) => Outcome::Limited(Hint { retry_after: told.map(Duration::from_secs_f64), ..Hint::default() }),
+            Err(told) => {
+                Outcome::Limited(Hint { retry_after: told.map(Duration::from_secs_f64), ..Hint::default() })
+            }
         };
         match self.lanes.settle(now, id, outcome, self.refused_is_replayable) {
             Settled::Again => drop(self.waiting.insert(id, flight)),
@@ -334,14 +338,17 @@ impl Log {
 
     /// Refused in `[from, until)`, as a share of all that arrived then.
     pub fn refused_share(&self, from: f64, until: f64) -> f64 {
-        let within = |log: &[(f64, u64)]| log.iter().filter(|(at, _)| *at >= from && *at < until).count() as f64;
+        let within =
+            |log: &[(f64, u64)]| log.iter().filter(|(at, _)| *at >= from && *at < until).count() as f64;
         let refused = within(&self.refused);
         refused / (refused + within(&self.accepted)).max(1.0)
     }
 
     /// The first moment from which on the next `over` seconds use at least `share` of `rate`.
     pub fn reaches(&self, share: f64, rate: f64, from: f64, over: f64) -> Option<f64> {
-        (0..2400).map(|step| from + f64::from(step) * 0.25).find(|start| self.utilisation(*start, start + over, rate) >= share)
+        (0..2400)
+            .map(|step| from + f64::from(step) * 0.25)
+            .find(|start| self.utilisation(*start, start + over, rate) >= share)
     }
 }
 

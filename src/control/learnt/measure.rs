@@ -6,7 +6,7 @@
 //! them, nor a bucket's, and an estimate that is too low heals itself (fewer refusals, fewer pauses), where one that is
 //! too high feeds itself. Send times stand in for the limiter's clock: a constant outbound delay cancels.
 
-use super::law::{Answer, Stamp};
+use crate::control::law::{Answer, Stamp};
 use std::collections::VecDeque;
 
 /// An answer that is out for longer than this does not hold up the others.

@@ -5,14 +5,15 @@
 //! unknown phase: 99.6 % used, 0.4 % refused): so a held number answers refusals first with a shift of phase, then
 //! with a margin, and only then gives the number up.
 
+use super::fit::Fit;
 use std::collections::VecDeque;
 
-/// Numbers a second that people choose, beside every whole number up to 10. (Any other number of a window of one
-/// second is found by [`super::fit`]: here a denser list would only catch readings that mean something else.)
-const PER_SECOND: [f64; 32] = [
-    12.0, 15.0, 20.0, 24.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 60.0, 70.0, 75.0, 80.0, 90.0, 100.0, 120.0,
-    125.0, 150.0, 180.0, 200.0, 240.0, 250.0, 300.0, 400.0, 500.0, 600.0, 750.0, 1000.0, 1500.0, 2000.0,
-    5000.0,
+/// Numbers a second that people choose. (Any other number in a window of some seconds is found by [`super::fit`]: a
+/// denser list would only catch readings that mean something else, such as a sliding window's 9.4 of 10.)
+const PER_SECOND: [f64; 40] = [
+    1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 24.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0,
+    60.0, 70.0, 75.0, 80.0, 90.0, 100.0, 120.0, 125.0, 150.0, 180.0, 200.0, 240.0, 250.0, 300.0, 400.0,
+    500.0, 600.0, 750.0, 1000.0, 1500.0, 2000.0, 5000.0,
 ];
 /// Numbers a minute that people choose, where they are no whole number a second.
 const PER_MINUTE: [f64; 15] =
@@ -33,14 +34,50 @@ const MARGIN_MAX: f64 = 0.05;
 pub(super) struct Held {
     /// The number, in requests/s.
     pub(super) rate: f64,
+    /// The number as people would say it: so many in such a window.
+    pub(super) requests: f64,
+    pub(super) window_seconds: f64,
+    pub(super) source: Source,
     /// The share that is left unused because refusals came too quickly at the number itself.
     pub(super) margin: f64,
     quick: usize,
-    /// The last probe went further than it should have, or there was none yet.
+    /// The last probe went further than it should have.
     low: bool,
 }
 
+/// What named a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A window explains the refusals.
+    Fit,
+    /// The measures are close to a round number.
+    Round,
+}
+
 impl Held {
+    /// The number of a window that explains the refusals.
+    pub(super) fn of_fit(fit: Fit) -> Self {
+        Self::new(f64::from(fit.requests), fit.seconds, Source::Fit)
+    }
+
+    /// A round number: a whole one a second where it is one, else a minute.
+    fn round(rate: f64) -> Self {
+        let window_seconds = if (rate - rate.round()).abs() < 1e-9 { 1.0 } else { 60.0 };
+        Self::new((rate * window_seconds).round(), window_seconds, Source::Round)
+    }
+
+    fn new(requests: f64, window_seconds: f64, source: Source) -> Self {
+        Self {
+            rate: requests / window_seconds,
+            requests,
+            window_seconds,
+            source,
+            margin: 0.0,
+            quick: 0,
+            low: false,
+        }
+    }
+
     /// The pace that holds the number.
     pub(super) fn pace(&self) -> f64 {
         self.rate * (1.0 - self.margin)
@@ -100,15 +137,15 @@ impl Rounds {
         if ![median, reading, before].into_iter().all(means) || (rate - pace).abs() > 0.15 * pace {
             return None;
         }
-        self.hold(now, rate)
+        self.hold(now, Held::round(rate))
     }
 
-    /// Holds `rate`, unless it proved wrong a while ago.
-    pub(super) fn hold(&mut self, now: f64, rate: f64) -> Option<Held> {
-        if self.distrusts(now, rate) {
+    /// Holds a number, unless it proved wrong a while ago.
+    pub(super) fn hold(&mut self, now: f64, held: Held) -> Option<Held> {
+        if self.distrusts(now, held.rate) {
             return None;
         }
-        self.held = Some(Held { rate, margin: 0.0, quick: 0, low: true });
+        self.held = Some(held);
         self.held
     }
 
@@ -125,7 +162,7 @@ impl Rounds {
         }
     }
 
-    /// The last probe had gone further than it should, or there was none: the number may be too low.
+    /// The last probe had gone further than it should: the number may be too low.
     pub(super) fn seems_low(&self) -> bool {
         self.held.is_some_and(|held| held.low)
     }
@@ -168,9 +205,8 @@ impl Rounds {
 /// The number nearest to `reading`, and how far (as a share) a measure may be from it and still mean it: within the
 /// general tolerance, and clearly nearer to it than to its neighbours.
 fn nearest(reading: f64) -> Option<(f64, f64)> {
-    let whole = (1..=10).map(f64::from);
     let minute = PER_MINUTE.into_iter().map(|count| count / 60.0);
-    let numbers = || whole.clone().chain(PER_SECOND).chain(minute.clone());
+    let numbers = || PER_SECOND.into_iter().chain(minute.clone());
     let by_distance = |a: &f64, b: &f64| (a - reading).abs().total_cmp(&(b - reading).abs());
     let best = numbers().min_by(by_distance)?;
     let gap = numbers().map(|other| (other - best).abs()).filter(|gap| *gap > 1e-9).min_by(f64::total_cmp)?;
@@ -186,7 +222,7 @@ mod tests {
         for (readings, number) in [
             ([9.7, 10.2, 9.9], Some(10.0)),
             ([4.9, 5.1, 5.05], Some(5.0)),
-            ([6.9, 7.1, 7.0], Some(7.0)),
+            ([7.9, 8.1, 8.0], Some(8.0)),
             ([98.0, 103.0, 101.0], Some(100.0)),
             ([9.45, 9.5, 9.55], None),
             ([1.66, 1.67, 1.68], Some(100.0 / 60.0)),

@@ -101,8 +101,14 @@ impl Blocks {
             return None;
         }
         let span = block.until - first;
-        let resolution = (0.5 * lasted).min(5.5) + 0.02 * span;
-        let seconds = LENGTHS.into_iter().find(|length| *length >= span - resolution).unwrap_or(3600.0);
+        // Counted from the end of a block, the span is the window, seen as late as the trials are apart. A first block
+        // may have begun in mid-window: the window is longer than the block, and if that is too short, the next says so.
+        let at_least = if self.last_end.is_some() {
+            span - (0.5 * lasted).min(5.5) - 0.02 * span
+        } else {
+            lasted - (0.1 * lasted).min(5.0)
+        };
+        let seconds = LENGTHS.into_iter().find(|length| *length >= at_least).unwrap_or(3600.0);
         let requests = history.accepted_in((start - before).max(block.from - seconds), block.from);
         self.last_end = Some(block.until);
         let requests = u32::try_from(requests).ok().filter(|count| *count >= 1)?;

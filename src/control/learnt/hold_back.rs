@@ -1,0 +1,125 @@
+//! How a lane holds back after refusals: a light pause first, then one request at a time.
+//!
+//! One refusal makes one request wait; its siblings hold back for moments only, since a bucket refills meanwhile. A
+//! refusal of a request that already knew of that pause means a block: then trials, one at a time, further and further
+//! apart, until one gets through. A Retry-After of two seconds or more says how long the budget is gone.
+
+use super::window::Block;
+use crate::control::law::doubled;
+
+/// A Retry-After from here on is informative: the budget is gone, and this says until when.
+const INFORMATIVE_SECONDS: f64 = 2.0;
+/// A light pause lasts as long as so many departures, within these bounds.
+const LIGHT_DEPARTURES: f64 = 3.0;
+const LIGHT_SECONDS_MIN: f64 = 0.02;
+const LIGHT_SECONDS_MAX: f64 = 0.25;
+/// The first wait between trials, doubled each time, up to the longest.
+const TRIAL_SECONDS: f64 = 0.25;
+const TRIAL_SECONDS_MAX: f64 = 5.0;
+/// A block that lasted this long may have been a window's.
+const BLOCK_SECONDS: f64 = 2.5;
+
+/// How the lane holds back after refusals.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HoldBack {
+    /// Refusals in a row, of requests that knew of the one before.
+    refusals: u32,
+    /// When the first of them was sent.
+    since: f64,
+    /// The end of the last pause.
+    pause_until: f64,
+    informative: bool,
+    /// One request at a time: this one is out.
+    trial_out: bool,
+}
+
+impl HoldBack {
+    pub(super) fn new() -> Self {
+        Self {
+            refusals: 0,
+            since: f64::NEG_INFINITY,
+            pause_until: f64::NEG_INFINITY,
+            informative: false,
+            trial_out: false,
+        }
+    }
+
+    /// Nothing was refused since something last got through.
+    pub(super) fn is_clear(&self) -> bool {
+        self.refusals == 0
+    }
+
+    /// A request sent at `at` could not know whether the block is over: its refusal says nothing new.
+    pub(super) fn covers(&self, at: f64, episode_seconds: f64) -> bool {
+        self.is_block() && at >= self.since + episode_seconds
+    }
+
+    fn is_block(&self) -> bool {
+        self.refusals >= 2
+    }
+
+    /// The end of the last pause.
+    pub(super) fn pause_until(&self) -> f64 {
+        self.pause_until
+    }
+
+    /// Nothing may leave before this; infinite while a trial is out.
+    pub(super) fn until(&self) -> f64 {
+        if self.is_block() && self.trial_out { f64::INFINITY } else { self.pause_until }
+    }
+
+    /// One departs.
+    pub(super) fn sent(&mut self) {
+        self.trial_out = self.is_block();
+    }
+
+    /// Any answer: the trial is back.
+    pub(super) fn answered(&mut self) {
+        self.trial_out = false;
+    }
+
+    /// A request sent at `sent_at` got through. Gives the block that it ended, if that was one to learn from.
+    pub(super) fn let_through(&mut self, sent_at: f64) -> Option<Block> {
+        if self.is_clear() || sent_at <= self.since {
+            return None;
+        }
+        let was_block = self.is_block();
+        self.refusals = 0;
+        (was_block && sent_at - self.since > BLOCK_SECONDS).then_some(Block {
+            from: self.since,
+            until: sent_at,
+            informative: self.informative,
+        })
+    }
+
+    /// A refusal that says how long the budget is gone. Says whether it was one.
+    pub(super) fn told(&mut self, now: f64, sent_at: f64, wait: f64) -> bool {
+        self.informative = wait >= INFORMATIVE_SECONDS;
+        if self.informative {
+            if self.is_clear() {
+                self.since = sent_at;
+            }
+            self.refusals = (self.refusals + 1).max(2);
+            self.pause_until = self.pause_until.max(now + wait);
+        }
+        self.informative
+    }
+
+    /// Any other refusal, at a pace of `rate`. Gives the light pause that it starts, if it does.
+    pub(super) fn refused(&mut self, now: f64, sent_at: f64, wait: f64, rate: f64) -> Option<(f64, f64)> {
+        if self.is_clear() {
+            self.since = sent_at;
+            self.refusals = 1;
+            let light = (LIGHT_DEPARTURES / rate).clamp(LIGHT_SECONDS_MIN, LIGHT_SECONDS_MAX);
+            self.pause_until = self.pause_until.max(now + wait.min(light));
+            return Some((now, self.pause_until));
+        }
+        if sent_at >= self.pause_until - 1e-6 {
+            self.refusals = self.refusals.saturating_add(1);
+            let backoff = doubled(TRIAL_SECONDS, f64::from(self.refusals - 1));
+            let backoff = if self.refusals > 2 { backoff.max(wait) } else { backoff };
+            self.pause_until = self.pause_until.max(now + backoff.min(TRIAL_SECONDS_MAX));
+        }
+        None
+    }
+}

@@ -1,0 +1,366 @@
+//! The learnt law: find the limit by measuring it, stand at it, and pay one refused call a probe period to learn
+//! that it was raised.
+//!
+//! **Start**: from a slow pace, doubling while something waits, until the first refusal. **Servo**: each refusal
+//! episode measures the limit from saturation to saturation ([`measure`]); the pace goes to it and then
+//! creeps, so that the next refusal comes about one probe period later. **Held**: when readings mean a round number
+//! ([`round`]), the pace stands exactly there; once a period it creeps above, to be refused once. No refusal
+//! for long: **climb**, ever faster. Beside these, **blocks** and long windows ([`window`]).
+//!
+//! # Why
+//! Plain AIMD knows a limit only to within its own step and pays for that in refusals for ever. Here the decrease
+//! goes to a measured limit. Differences from the model that the constants come from: growth counts only time in
+//! which something waited (no stale growth after a quiet hour), a held number does not creep between probes (the
+//! phase that was found stays found), and a refusal at a held number shifts the phase before it cuts.
+
+mod episode;
+mod fit;
+mod hold_back;
+mod measure;
+mod round;
+mod window;
+
+use self::hold_back::HoldBack;
+use self::measure::History;
+use self::round::{Held, Rounds, Source};
+use self::window::{Block, Blocks, LongWindow};
+use super::LimitView;
+use super::law::{Answer, Shift, Stamp, doubled};
+use super::rate::Rate;
+use super::settings::LawSettings;
+use std::collections::VecDeque;
+
+/// A lane in which nothing waited for this long (or two intervals) was idle.
+const IDLE_SECONDS: f64 = 0.5;
+/// The servo's first step.
+const STEP: f64 = 0.02;
+/// How far above a held number a probe goes.
+const PROBE_ABOVE: f64 = 0.02;
+/// A pace this far above a held number when a refusal comes at last: the limit has moved. Less is believed the
+/// second time (a bucket's saved tokens let a climb go on for a while).
+const MOVED: f64 = 1.25;
+/// The share of refusals that steady probing may cost (0.002), and the most that it may (0.01).
+const PROBE_SHARE: f64 = 0.002;
+const PROBE_SHARE_MAX: f64 = 0.01;
+
+/// What one lane of a route can start from, learnt by another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prior {
+    rate: f64,
+    starting: bool,
+    held: Option<Held>,
+    window: Option<(u32, f64)>,
+}
+
+/// The law's state for one limit.
+#[derive(Clone, Debug)]
+pub(super) struct Learnt {
+    probe_period: f64,
+    doubling_seconds: f64,
+    rate: f64,
+    /// The pace after the last episode, and the fastest since.
+    base: f64,
+    peak: f64,
+    starting: bool,
+    step: f64,
+    /// How long the servo means to go without a refusal, in seconds.
+    hold: f64,
+    /// Time with something waiting since the last episode or pause.
+    pressed: f64,
+    advanced_at: f64,
+    was_waiting: bool,
+    /// Since when something has waited without a pause worth naming, and when something last did.
+    busy_since: f64,
+    waited_at: f64,
+    /// Growing ever faster, since no refusal came for long.
+    climbing: bool,
+    /// Departures above the known limit that have not been made by a probe yet.
+    surplus: f64,
+    shift: Option<Shift>,
+    episode_at: f64,
+    refused_at: f64,
+    episodes: u32,
+    hold_back: HoldBack,
+    history: History,
+    recent_refusals: VecDeque<f64>,
+    /// The first refusals of the last episodes at the present limit.
+    firsts: Vec<f64>,
+    blocks: Blocks,
+    window: Option<LongWindow>,
+    rounds: Rounds,
+    born: f64,
+}
+
+impl Learnt {
+    pub(super) fn new(settings: &LawSettings, prior: Option<&Prior>, now: f64) -> Self {
+        let mut rounds = Rounds::default();
+        let (mut rate, mut starting, mut window) = (settings.start_rate.get(), true, None);
+        if let Some(prior) = prior {
+            (rate, starting) = (prior.rate, prior.starting);
+            if let Some(held) = prior.held {
+                rounds.inherit(held);
+            }
+            window = prior.window.map(|(requests, seconds)| LongWindow::inherited(requests, seconds, now));
+        }
+        let mut law = Self {
+            probe_period: settings.probe_period_seconds,
+            doubling_seconds: settings.start_doubling_seconds,
+            rate,
+            base: rate,
+            peak: rate,
+            starting,
+            step: STEP,
+            hold: 1.0,
+            pressed: 0.0,
+            advanced_at: now,
+            was_waiting: false,
+            busy_since: now,
+            waited_at: now,
+            climbing: false,
+            surplus: 0.0,
+            shift: None,
+            episode_at: f64::NEG_INFINITY,
+            refused_at: f64::NEG_INFINITY,
+            episodes: 0,
+            hold_back: HoldBack::new(),
+            history: History::default(),
+            recent_refusals: VecDeque::new(),
+            firsts: Vec::new(),
+            blocks: Blocks::default(),
+            window,
+            rounds,
+            born: now,
+        };
+        if !starting {
+            law.hold = law.period();
+        }
+        law
+    }
+
+    pub(super) fn current_rate(&self) -> f64 {
+        self.window.map_or(self.rate, |window| self.rate.min(window.rate()))
+    }
+
+    pub(super) fn is_starting(&self) -> bool {
+        self.starting
+    }
+
+    pub(super) fn paused_until(&self) -> f64 {
+        self.hold_back.pause_until()
+    }
+
+    pub(super) fn probes(&self) -> bool {
+        self.surplus >= 1.0
+    }
+
+    pub(super) fn take_shift(&mut self) -> Option<Shift> {
+        self.shift.take()
+    }
+
+    /// The pace at `now`, grown by the time in which something waited.
+    pub(super) fn rate(&mut self, now: f64, waiting: usize) -> f64 {
+        let elapsed = (now - self.advanced_at).max(0.0);
+        let waited = self.was_waiting && self.hold_back.is_clear() && now >= self.hold_back.pause_until();
+        self.advanced_at = self.advanced_at.max(now);
+        if self.was_waiting || waiting > 0 {
+            self.note_busy(now);
+        }
+        self.was_waiting = waiting > 0;
+        if waited && elapsed > 0.0 {
+            self.grow(elapsed.min(5.0));
+        }
+        self.rate
+    }
+
+    /// A limit that was not used up is not measured: saturations before an idle time say nothing of what came after.
+    fn note_busy(&mut self, now: f64) {
+        if !self.was_waiting && now - self.waited_at > (2.0 / self.rate).max(IDLE_SECONDS) {
+            self.busy_since = now;
+            self.history.forget_saturations();
+        }
+        self.waited_at = self.waited_at.max(now);
+    }
+
+    fn grow(&mut self, elapsed: f64) {
+        if self.starting {
+            self.rate = doubled(self.rate, elapsed.min(0.5) / self.doubling_seconds);
+        } else {
+            self.pressed += elapsed;
+            match self.rounds.held() {
+                Some(held) => self.grow_held(held, elapsed),
+                None => self.grow_servo(elapsed),
+            }
+        }
+        self.rate = self.rate.min(Rate::FASTEST.get());
+        self.peak = self.peak.max(self.rate);
+    }
+
+    fn grow_held(&mut self, held: Held, elapsed: f64) {
+        let creep_seconds = (1.3 / (PROBE_ABOVE * held.rate)).clamp(3.0, 30.0);
+        let beyond = self.pressed - self.hold;
+        if beyond <= 0.0 {
+            self.rate = held.pace();
+        } else if beyond <= creep_seconds {
+            self.rate = held.rate * (1.0 + PROBE_ABOVE);
+        } else {
+            self.climb(beyond - creep_seconds, elapsed);
+        }
+    }
+
+    fn grow_servo(&mut self, elapsed: f64) {
+        if self.window.is_some_and(|window| self.rate > 11.0 * window.rate()) {
+            return;
+        }
+        self.rate *= 1.0 + self.step * elapsed / self.hold.max(1.0);
+        let beyond = self.pressed - 1.6 * self.hold;
+        if beyond > 0.0 {
+            self.climb(beyond, elapsed);
+        }
+    }
+
+    fn climb(&mut self, beyond: f64, elapsed: f64) {
+        self.climbing = true;
+        // At slow paces a second is no time to learn in: the climb's own time is at least two intervals.
+        let unit = (2.0 / self.rate).max(1.0);
+        self.rate *= 1.0 + elapsed / unit * doubled(0.04, beyond / unit).min(0.7);
+    }
+
+    /// Nothing may leave before this.
+    pub(super) fn hold_until(&mut self, now: f64, waiting: usize) -> f64 {
+        let budget = match &mut self.window {
+            Some(window) => window.earliest(now, waiting, &self.history),
+            None => f64::NEG_INFINITY,
+        };
+        self.hold_back.until().max(budget)
+    }
+
+    pub(super) fn sent(&mut self, now: f64) -> Stamp {
+        if self.surplus >= 1.0 {
+            self.surplus -= 1.0;
+        }
+        if self.starting || self.rate <= self.base {
+            self.surplus = 0.0;
+        } else {
+            self.surplus += 1.0 - self.base / self.rate;
+        }
+        self.hold_back.sent();
+        self.history.sent(now)
+    }
+
+    pub(super) fn settle(&mut self, now: f64, stamp: Stamp, answer: Answer) {
+        self.hold_back.answered();
+        self.history.answered(now, stamp, answer);
+        match answer {
+            Answer::Accepted => {
+                if let Some(block) = self.hold_back.let_through(stamp.sent_at) {
+                    self.block_ended(now, block);
+                }
+            }
+            Answer::Refused { retry_after } => self.refused(now, stamp.sent_at, retry_after),
+            Answer::Unknown => (),
+        }
+        while let Some((sent_at, answer)) = self.history.commit(now) {
+            if matches!(answer, Answer::Refused { .. }) {
+                self.episode(now, sent_at);
+            }
+        }
+    }
+
+    fn block_ended(&mut self, now: f64, block: Block) {
+        let refusals = self.recent_refusals.iter().copied();
+        let found = self.blocks.ended(now, block, self.window, &self.history, refusals);
+        let Some(window) = found else { return };
+        self.window = Some(window);
+        self.episode_at = now;
+        self.pressed = 0.0;
+        self.start_over();
+        self.rate = self.rate.max(1.1 * window.rate());
+        self.base = self.rate;
+        self.peak = self.rate;
+        self.starting = false;
+    }
+
+    /// At once, before the answers of earlier requests are in: how long do the others hold back?
+    fn refused(&mut self, now: f64, sent_at: f64, retry_after: Option<f64>) {
+        let wait = retry_after.unwrap_or(1.0);
+        if let Some(window) = &mut self.window
+            && self.hold_back.is_clear()
+        {
+            window.refused(now);
+        }
+        if self.hold_back.told(now, sent_at, wait) {
+            return;
+        }
+        match self.rounds.held() {
+            // A probe's refusal was to be expected, and nobody else needs to wait for it.
+            Some(held) if self.rate > held.rate && self.rate <= MOVED * held.rate => self.rate = held.pace(),
+            _ => {
+                if let Some((from, until)) = self.hold_back.refused(now, sent_at, wait, self.rate) {
+                    self.history.paused(from, until);
+                }
+            }
+        }
+    }
+
+    pub(super) fn keeps_phase(&self) -> bool {
+        self.rounds.held().is_some_and(|held| self.phase_matters(held.rate))
+    }
+
+    /// Departures at `rate` are further apart than arrivals scatter.
+    fn phase_matters(&self, rate: f64) -> bool {
+        rate * 1.5 * self.history.jitter() < 1.0
+    }
+
+    /// Seconds between probes at the present pace: the probe period, less often where one refusal would be more
+    /// than 1 % of the requests, more often where it would be less than 0.2 %.
+    fn period(&self) -> f64 {
+        let rate = self.rate.max(0.01);
+        let wanted = (1.0 / (PROBE_SHARE * rate)).max(6.0).min(self.probe_period);
+        wanted.max((1.0 / (PROBE_SHARE_MAX * rate)).min(120.0))
+    }
+
+    pub(super) fn prior(&self) -> Option<Prior> {
+        if self.starting {
+            // A lane without a limit: another credential may start at what this one really used.
+            let used = self.history.recent(self.advanced_at, self.advanced_at - 5.0);
+            return (used > 0.0).then_some(Prior {
+                rate: used.max(0.1),
+                starting: true,
+                held: None,
+                window: None,
+            });
+        }
+        let window = self.window.map(|window| (window.requests, window.seconds));
+        Some(Prior { rate: self.base, starting: false, held: self.rounds.held(), window })
+    }
+
+    pub(super) fn limit(&self) -> Option<LimitView> {
+        if self.starting {
+            return None;
+        }
+        if let Some(window) = self.window {
+            let (requests, window_seconds) = (f64::from(window.requests), window.seconds);
+            let says =
+                format!("{requests} requests in {window_seconds} s: then refused until the window ends");
+            return Some(LimitView { requests, window_seconds, confidence: 0.8, says });
+        }
+        if let Some(held) = self.rounds.held() {
+            let (requests, window_seconds) = (held.requests, held.window_seconds);
+            let (why, sure) = match held.source {
+                Source::Fit => ("the window that explains the refusals", 0.95),
+                Source::Round => ("the round number that the measures mean", 0.85),
+            };
+            let unit = match window_seconds {
+                1.0 => "a second".to_owned(),
+                60.0 => "a minute".to_owned(),
+                seconds => format!("in {seconds} s"),
+            };
+            let says = format!("{requests} requests {unit}: {why}, in {} episodes", self.episodes);
+            return Some(LimitView { requests, window_seconds, confidence: sure - 5.0 * held.margin, says });
+        }
+        let requests = (self.base * 100.0).round() / 100.0;
+        let confidence = (0.2 + 0.1 * f64::from(self.episodes.min(5))).min(0.7);
+        let says = format!("about {requests} requests a second: measured {} times", self.episodes);
+        Some(LimitView { requests, window_seconds: 1.0, confidence, says })
+    }
+}
