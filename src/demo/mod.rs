@@ -71,7 +71,7 @@ impl Plan {
 /// When no port can be had, or stdout is closed.
 pub async fn run(json: bool) -> anyhow::Result<()> {
     let report = play(&Plan::default(), &mut Progress::on_stderr()).await?;
-    let text = if json { format!("{}\n", report.json()) } else { format!("\n{report}") };
+    let text = if json { serde_json::to_string(&report.wire())? + "\n" } else { format!("\n{report}") };
     io::stdout().lock().write_all(text.as_bytes()).context("cannot write the outcome to stdout")
 }
 
@@ -86,7 +86,7 @@ async fn play(plan: &Plan, progress: &mut Progress<impl Write>) -> anyhow::Resul
     let direct = stage.play(plan, &account, progress, String::new).await;
     tokio::time::sleep(plan.rest).await;
 
-    let tidegate = Tidegate::start(api).await?;
+    let tidegate = Tidegate::start(api)?;
     let stage = Stage {
         name: "through Tidegate",
         target: tidegate.address(),
@@ -95,7 +95,7 @@ async fn play(plan: &Plan, progress: &mut Progress<impl Write>) -> anyhow::Resul
     };
     let through = stage.play(plan, &account, progress, || tidegate.says()).await;
     let learnt = tidegate.learnt();
-    tidegate.stop().await?;
+    drop(tidegate);
 
     Ok(Report {
         limit: plan.limit,
@@ -150,7 +150,7 @@ impl Stage {
 
     fn line(&self, elapsed: Duration, (accepted, errors): (u64, u64), says: &str) -> String {
         let line = format!(
-            "{:<20} {:>2} s of {} s   accepted {:<6} errors {:<9} {says}",
+            "{:<20} {:>2} s of {:>2} s   accepted {:<6} errors {:<9} {says}",
             self.name,
             elapsed.as_secs(),
             self.lasts.as_secs(),
@@ -220,6 +220,26 @@ mod tests {
         };
         let line = stage.line(Duration::from_millis(12_300), (118, 0), "waiting 91");
         assert_eq!(line, "through Tidegate     12 s of 36 s   accepted 118    errors 0         waiting 91");
+    }
+
+    #[tokio::test]
+    async fn callers_behind_tidegate_see_no_refusal() {
+        let plan = Plan {
+            limit: "20/s".parse().unwrap(),
+            latency: Duration::from_millis(4),
+            jitter: Duration::ZERO,
+            sessions: 8,
+            direct: Duration::from_millis(300),
+            rest: Duration::ZERO,
+            through: Duration::from_millis(2_500),
+            settled_after: Duration::from_secs(1),
+        };
+        let report = play(&plan, &mut Progress::new(io::sink(), false)).await.unwrap();
+        assert!(report.direct.callers.throttled > 0, "{report:?}");
+        let callers = &report.through.callers;
+        assert!(callers.ok > 0 && callers.errors() == 0, "{report:?}");
+        assert_eq!(callers.queue_ms.len() as u64, callers.ok, "every answer says what it waited");
+        assert_eq!(callers.upstream_ms.len() as u64, callers.ok);
     }
 
     #[tokio::test]
