@@ -7,10 +7,14 @@
     reason = "it drives real programs in real time, and finds them by PATH"
 )]
 
-#[path = "support/program.rs"]
-mod program;
+#[path = "support/foreign.rs"]
+mod foreign;
+#[path = "support/process.rs"]
+#[expect(dead_code, reason = "tests/run uses all of it")]
+mod process;
 
-use program::{Program, find, run};
+use foreign::{find, run};
+use process::Tidegate;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
@@ -54,8 +58,8 @@ enum How {
 /// What the commands so far have started, as the reader's terminals.
 #[derive(Default)]
 struct Terminals {
-    sim: Option<Program>,
-    proxy: Option<Program>,
+    sim: Option<Tidegate>,
+    proxy: Option<Tidegate>,
 }
 
 #[test]
@@ -128,11 +132,11 @@ impl Terminals {
         let more: Vec<&str> = words.iter().skip(1).copied().collect();
         let more: Vec<&str> = without(&without(&more, "--upstream"), "--listen");
         match words.first() {
-            Some(&"sim") => self.sim = Some(Program::sim(&more)),
+            Some(&"sim") => self.sim = Some(Tidegate::sim(&more)),
             Some(&"run") if upstream == own => {
-                self.proxy = Some(Program::proxy(&self.sim.as_ref().unwrap().url, &more));
+                self.proxy = Some(Tidegate::run(&self.sim.as_ref().unwrap().url(), &more));
             }
-            Some(&"run") => drop(Program::proxy(theirs, &more)),
+            Some(&"run") => drop(Tidegate::run(theirs, &more)),
             _ => panic!("no way to test {command}"),
         }
         assert!(listen.is_none_or(|listen| listen.starts_with("127.0.0.1:808")), "{command}");
@@ -146,9 +150,9 @@ impl Terminals {
         };
         let (sim, proxy) = (self.sim.as_ref().unwrap(), self.proxy.as_ref().unwrap());
         let here = command
-            .replace("http://127.0.0.1:8080", &proxy.url)
-            .replace("http://127.0.0.1:8081", &sim.url)
-            .replace("http://127.0.0.1:9464", &proxy.admin);
+            .replace("http://127.0.0.1:8080", &proxy.url())
+            .replace("http://127.0.0.1:8081", &sim.url())
+            .replace("http://127.0.0.1:9464", &format!("http://{}", proxy.admin));
         let mut words = Command::new(curl);
         words.args(["-q", "--fail", "--max-time", "20"]).args(here.split_whitespace().skip(1));
         let ran = run(&mut words, b"", Duration::from_secs(30)).ok(command);

@@ -1,8 +1,9 @@
 //! curl: the plain manners of HTTP/1.1 and HTTP/2, and of an HTTP proxy.
 
 use crate::Client;
+use crate::foreign::{Ran, find, run};
 use crate::origin::Origin;
-use crate::program::{Program, Ran, find, run};
+use crate::process::Tidegate;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -29,9 +30,9 @@ pub(crate) const CLIENT: Client = Client {
 };
 
 /// An API without a limit behind a proxy that need not learn: what is judged here is HTTP.
-fn unhurried() -> (Origin, Program) {
+fn unhurried() -> (Origin, Tidegate) {
     let origin = Origin::start();
-    let proxy = Program::proxy(&origin.url(), &["--law", "fixed", "--rate", "1000/s"]);
+    let proxy = Tidegate::run(&origin.url(), &["--law", "fixed", "--rate", "1000/s"]);
     (origin, proxy)
 }
 
@@ -51,7 +52,7 @@ fn curl(curl: &Path, arguments: &[&str]) -> Ran {
 
 fn get(path: &Path) {
     let (origin, proxy) = unhurried();
-    let url = format!("{}/api/v2/users/me?expand=groups", proxy.url);
+    let url = format!("{}/api/v2/users/me?expand=groups", proxy.url());
     let ran = curl(path, &["-i", "-H", "Authorization: Bearer secret", "-H", "X-Mine: yes", &url]);
     let text = ran.text();
     assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
@@ -69,7 +70,7 @@ fn get(path: &Path) {
 fn post_json(path: &Path) {
     let (origin, proxy) = unhurried();
     let body = r#"{"text":"grüße"}"#;
-    let url = format!("{}/echo", proxy.url);
+    let url = format!("{}/echo", proxy.url());
     let ran = curl(path, &["-H", "Content-Type: application/json", "-d", body, &url]);
     assert_eq!(ran.text(), body);
     let seen = origin.last();
@@ -80,7 +81,7 @@ fn post_json(path: &Path) {
 
 fn head(path: &Path) {
     let (origin, proxy) = unhurried();
-    let text = curl(path, &["--head", &format!("{}/hello", proxy.url)]).text();
+    let text = curl(path, &["--head", &format!("{}/hello", proxy.url())]).text();
     assert!(text.to_ascii_lowercase().contains("content-length: 6"), "{text}");
     assert!(text.ends_with("\r\n\r\n"), "a HEAD answer has no body: {text}");
     assert_eq!(origin.last().method, "HEAD");
@@ -89,7 +90,7 @@ fn head(path: &Path) {
 fn chunked_upload(path: &Path) {
     let (origin, proxy) = unhurried();
     let body: Vec<u8> = (0..200_000_u32).map(|i| (i % 251) as u8).collect();
-    let url = format!("{}/echo", proxy.url);
+    let url = format!("{}/echo", proxy.url());
     let arguments = ["-X", "POST", "-H", "Transfer-Encoding: chunked", "-H", "Expect:", "-T", "-", &url];
     let ran = curl_with_input(path, &arguments, &body).ok("curl");
     assert!(ran.stdout == body, "{} bytes came back of {}", ran.stdout.len(), body.len());
@@ -99,7 +100,7 @@ fn chunked_upload(path: &Path) {
 fn large_upload(path: &Path) {
     let (origin, proxy) = unhurried();
     let body: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 241) as u8).collect();
-    let url = format!("{}/echo", proxy.url);
+    let url = format!("{}/echo", proxy.url());
     let ran = curl_with_input(path, &["-H", "Expect:", "--data-binary", "@-", &url], &body).ok("curl");
     assert!(ran.stdout == body, "{} bytes came back of {}", ran.stdout.len(), body.len());
     assert_eq!(origin.seen().len(), 1);
@@ -107,7 +108,7 @@ fn large_upload(path: &Path) {
 
 fn expect_continue(path: &Path) {
     let (origin, proxy) = unhurried();
-    let url = format!("{}/echo", proxy.url);
+    let url = format!("{}/echo", proxy.url());
     let ran =
         curl(path, &["-v", "-H", "Expect: 100-continue", "--expect100-timeout", "10", "-d", "ready", &url]);
     assert_eq!(ran.text(), "ready");
@@ -117,7 +118,8 @@ fn expect_continue(path: &Path) {
 
 fn keep_alive(path: &Path) {
     let (origin, proxy) = unhurried();
-    let urls = [format!("{}/one", proxy.url), format!("{}/two", proxy.url), format!("{}/three", proxy.url)];
+    let urls =
+        [format!("{}/one", proxy.url()), format!("{}/two", proxy.url()), format!("{}/three", proxy.url())];
     let form = "%{num_connects} ";
     let ran = curl(
         path,
@@ -129,7 +131,7 @@ fn keep_alive(path: &Path) {
 
 fn http2(path: &Path) {
     let (origin, proxy) = unhurried();
-    let url = format!("{}/echo/two", proxy.url);
+    let url = format!("{}/echo/two", proxy.url());
     let ran = curl(
         path,
         &["--http2-prior-knowledge", "-d", "over h2", "-w", " %{http_version} %{http_code}", &url],
@@ -141,7 +143,7 @@ fn http2(path: &Path) {
 fn as_proxy(path: &Path) {
     let (origin, proxy) = unhurried();
     let target = format!("{}/echo/absolute", origin.url());
-    let ran = curl(path, &["-x", &proxy.url, "-d", "absolute", "-w", " %{http_code}", &target]);
+    let ran = curl(path, &["-x", &proxy.url(), "-d", "absolute", "-w", " %{http_code}", &target]);
     assert_eq!(ran.text(), "absolute 200");
     let seen = origin.last();
     assert_eq!(seen.path, "/echo/absolute", "the API gets the path, not the absolute form");
@@ -150,7 +152,7 @@ fn as_proxy(path: &Path) {
 
 fn other_authority(path: &Path) {
     let (origin, proxy) = unhurried();
-    let ran = curl(path, &["-i", "-x", &proxy.url, "http://elsewhere.example/"]);
+    let ran = curl(path, &["-i", "-x", &proxy.url(), "http://elsewhere.example/"]);
     let text = ran.text();
     assert!(text.starts_with("HTTP/1.1 403 "), "{text}");
     assert!(text.to_ascii_lowercase().contains("proxy-status:"), "ours are told from the API's: {text}");
@@ -160,19 +162,19 @@ fn other_authority(path: &Path) {
 
 fn connect(path: &Path) {
     let (origin, proxy) = unhurried();
-    let url = format!("{}/", proxy.url);
+    let url = format!("{}/", proxy.url());
     let ran = curl(path, &["-i", "-X", "CONNECT", "--request-target", "api.example.com:443", &url]);
     let text = ran.text();
     assert!(text.starts_with("HTTP/1.1 501 "), "{text}");
     assert!(text.contains("http://"), "it says what to do instead: {text}");
-    let tunnel = curl_with_input(path, &["-p", "-x", &proxy.url, "https://api.example.com/"], b"");
+    let tunnel = curl_with_input(path, &["-p", "-x", &proxy.url(), "https://api.example.com/"], b"");
     assert!(tunnel.stderr.contains("501"), "a tunnel fails with the status: {}", tunnel.stderr);
     assert_eq!(origin.seen().len(), 0);
 }
 
 fn refused_once(path: &Path) {
     let (origin, proxy) = unhurried();
-    let url = format!("{}/refuse-once/{}", proxy.url, "letter");
+    let url = format!("{}/refuse-once/{}", proxy.url(), "letter");
     let text = curl(path, &["-i", "-d", "one letter", &url]).text();
     assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
     assert!(text.contains("retries;desc=\"1\""), "{text}");
@@ -182,9 +184,9 @@ fn refused_once(path: &Path) {
 
 fn leaves_while_queued(path: &Path) {
     let origin = Origin::start();
-    let proxy = Program::proxy(&origin.url(), &["--law", "fixed", "--rate", "1/s"]);
-    curl(path, &[&format!("{}/first", proxy.url)]);
-    let url = format!("{}/ghost", proxy.url);
+    let proxy = Tidegate::run(&origin.url(), &["--law", "fixed", "--rate", "1/s"]);
+    curl(path, &[&format!("{}/queue?first", proxy.url())]);
+    let url = format!("{}/queue?ghost", proxy.url());
     let ran = curl_with_input(path, &["--max-time", "0.3", "-d", "boo", &url], b"");
     assert_eq!(
         ran.status.and_then(|status| status.code()),
@@ -192,7 +194,7 @@ fn leaves_while_queued(path: &Path) {
         "curl gives up by itself: {}",
         ran.stderr
     );
-    curl(path, &[&format!("{}/last", proxy.url)]);
+    curl(path, &[&format!("{}/queue?last", proxy.url())]);
     let paths: Vec<_> = origin.seen().into_iter().map(|seen| seen.path).collect();
-    assert_eq!(paths, ["/first", "/last"], "nothing of a client that left reaches the API");
+    assert_eq!(paths, ["/queue?first", "/queue?last"], "nothing of a client that left reaches the API");
 }

@@ -1,8 +1,9 @@
 //! h2load: many streams over few connections, and the same over HTTP/1.1.
 
 use crate::Client;
+use crate::foreign::{find, run};
 use crate::origin::Origin;
-use crate::program::{Program, find, run};
+use crate::process::Tidegate;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -25,8 +26,8 @@ fn http1(path: &Path) {
 /// An API without a limit must not be slowed once the start is over, so the learnt law has to let these pass.
 fn thousand(path: &Path, how: &[&str]) {
     let origin = Origin::start();
-    let proxy = Program::proxy(&origin.url(), &[]);
-    let url = format!("{}/hello", proxy.url);
+    let proxy = Tidegate::run(&origin.url(), &[]);
+    let url = format!("{}/hello", proxy.url());
     let mut command = Command::new(path);
     command.args(["-n", "1000"]).args(how).arg(&url);
     let text = run(&mut command, b"", Duration::from_mins(1)).ok("h2load").text();

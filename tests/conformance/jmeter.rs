@@ -3,8 +3,9 @@
 //! (`-H`/`-P`; host and port are the API's).
 
 use crate::Client;
-use crate::plain::{get, port};
-use crate::program::{Program, find, is_executable, run};
+use crate::foreign::{find, is_executable, run};
+use crate::plain::get;
+use crate::process::Tidegate;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,8 +51,8 @@ fn both_modes(path: &Path) {
 
 fn one_mode(path: &Path, as_proxy: bool) {
     let mode = if as_proxy { "-H/-P" } else { "reverse proxy" };
-    let sim = Program::sim(&["--limit", "10/s", "--retry-after", "1", "--latency", "40ms"]);
-    let proxy = Program::proxy(&sim.url, &[]);
+    let sim = Tidegate::sim(&["--limit", "10/s", "--retry-after", "1", "--latency", "40ms"]);
+    let proxy = Tidegate::run(&sim.url(), &[]);
     let folder = tempfile::tempdir().unwrap();
     let jtl = folder.path().join("out.jtl");
     let mut command = Command::new(path);
@@ -59,15 +60,17 @@ fn one_mode(path: &Path, as_proxy: bool) {
     command.args(["-Jthreads=100", "-Jsample_variables=queue_ms", "-Jhost=127.0.0.1"]);
     command.arg(format!("-Jduration={LOAD_SECONDS}"));
     if as_proxy {
-        command.args(["-H", "127.0.0.1", "-P", port(&proxy.url)]).arg(format!("-Jport={}", port(&sim.url)));
+        command
+            .args(["-H", "127.0.0.1", "-P", &proxy.listen.port().to_string()])
+            .arg(format!("-Jport={}", sim.listen.port()));
     } else {
-        command.arg(format!("-Jport={}", port(&proxy.url)));
+        command.arg(format!("-Jport={}", proxy.listen.port()));
     }
     run(&mut command, b"", Duration::from_mins(3)).ok("jmeter");
     let samples = read_jtl(&fs::read_to_string(&jtl).unwrap());
     judge(mode, &samples);
     // Nothing lost, nothing sent twice: what the API let in is what JMeter has in its report.
-    let stats: serde_json::Value = serde_json::from_str(&get(&sim.url, "/__sim/stats").1).unwrap();
+    let stats: serde_json::Value = serde_json::from_str(&get(sim.listen, "/__sim/stats").1).unwrap();
     assert_eq!(stats["accepted"].as_u64(), Some(samples.len() as u64), "{mode}: {stats}");
     println!("    {mode}: the API refused {} of its calls", stats["refused"]);
 }

@@ -15,14 +15,17 @@
 )]
 
 mod curl;
+#[path = "../support/foreign.rs"]
+mod foreign;
 mod h2load;
 mod jmeter;
 mod nginx;
 mod node;
 mod origin;
 mod plain;
-#[path = "../support/program.rs"]
-mod program;
+#[path = "../support/process.rs"]
+#[expect(dead_code, reason = "tests/run uses all of it")]
+mod process;
 mod promtool;
 mod python;
 

@@ -2,7 +2,8 @@
 //! milliseconds between requests instead of windows.
 
 use crate::Client;
-use crate::program::{Program, find, is_executable, run};
+use crate::foreign::{find, is_executable, run};
+use crate::process::Tidegate;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -68,8 +69,8 @@ fn start(path: &Path, folder: &Path) -> (Server, String) {
 fn limit_req(path: &Path) {
     let folder = tempfile::tempdir().unwrap();
     let (_server, api) = start(path, folder.path());
-    let proxy = Program::proxy(&api, &[]);
-    let url = format!("{}/api/v2/things?n=[1-150]", proxy.url);
+    let proxy = Tidegate::run(&api, &[]);
+    let url = format!("{}/api/v2/things?n=[1-150]", proxy.url());
     let mut command = Command::new(find("curl").unwrap());
     command.args([
         "-q",

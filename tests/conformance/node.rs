@@ -1,8 +1,9 @@
 //! Node's `fetch`: many POSTs at once from one event loop.
 
 use crate::Client;
+use crate::foreign::{find, run};
 use crate::origin::Origin;
-use crate::program::{Program, find, run};
+use crate::process::Tidegate;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -34,9 +35,9 @@ Promise.all(Array.from({ length: 40 }, (_, n) => post(n))).then(() => console.lo
 
 fn posts_at_once(path: &Path) {
     let origin = Origin::start();
-    let proxy = Program::proxy(&origin.url(), &["--law", "fixed", "--rate", "200/s"]);
+    let proxy = Tidegate::run(&origin.url(), &["--law", "fixed", "--rate", "200/s"]);
     let mut command = Command::new(path);
-    command.args(["-e", SCRIPT, &proxy.url]);
+    command.args(["-e", SCRIPT, &proxy.url()]);
     assert_eq!(run(&mut command, b"", Duration::from_secs(30)).ok("node").text(), "good\n");
     assert_eq!(origin.seen().len(), 40);
 }

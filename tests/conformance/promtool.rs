@@ -1,9 +1,10 @@
 //! promtool: the metrics page is what Prometheus expects, names and help texts included.
 
 use crate::Client;
+use crate::foreign::{find, run};
 use crate::origin::Origin;
 use crate::plain::get;
-use crate::program::{Program, find, run};
+use crate::process::Tidegate;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -17,11 +18,11 @@ pub(crate) const CLIENT: Client = Client {
 
 fn check_metrics(path: &Path) {
     let origin = Origin::start();
-    let proxy = Program::proxy(&origin.url(), &["--law", "fixed", "--rate", "100/s"]);
+    let proxy = Tidegate::run(&origin.url(), &["--law", "fixed", "--rate", "100/s"]);
     // Traffic first, so that every family has series: a good answer, and a refusal that is absorbed.
-    assert!(get(&proxy.url, "/hello").0.starts_with("HTTP/1.1 200 "));
-    assert!(get(&proxy.url, "/refuse-once/metrics").0.starts_with("HTTP/1.1 200 "));
-    let (head, body) = get(&proxy.admin, "/metrics");
+    assert!(get(proxy.listen, "/hello").0.starts_with("HTTP/1.1 200 "));
+    assert!(get(proxy.listen, "/refuse-once/metrics").0.starts_with("HTTP/1.1 200 "));
+    let (head, body) = get(proxy.admin, "/metrics");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     for name in ["tidegate_requests_total", "tidegate_throttled_total", "tidegate_queue_wait_seconds_bucket"]
     {

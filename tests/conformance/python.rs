@@ -1,9 +1,9 @@
 //! Python's `http.client`: what most scripts end up on, with one connection kept for many requests.
 
 use crate::Client;
+use crate::foreign::{find, run};
 use crate::origin::Origin;
-use crate::plain::port;
-use crate::program::{Program, find, run};
+use crate::process::Tidegate;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -45,9 +45,9 @@ print("good")
 
 fn one_connection(path: &Path) {
     let origin = Origin::start();
-    let proxy = Program::proxy(&origin.url(), &["--law", "fixed", "--rate", "1000/s"]);
+    let proxy = Tidegate::run(&origin.url(), &["--law", "fixed", "--rate", "1000/s"]);
     let mut command = Command::new(path);
-    command.args(["-c", SCRIPT, port(&proxy.url)]);
+    command.args(["-c", SCRIPT, &proxy.listen.port().to_string()]);
     assert_eq!(run(&mut command, b"", Duration::from_secs(30)).ok("python3").text(), "good\n");
     assert_eq!(origin.seen().len(), 25, "20 × POST, HEAD, PUT, GET refused once and sent again, DELETE");
 }

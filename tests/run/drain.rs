@@ -12,10 +12,7 @@ use std::time::{Duration, Instant};
 #[test]
 fn what_is_queued_is_served_within_the_grace_or_told_to_come_back() {
     let api = Tidegate::free_api();
-    let tidegate = Tidegate::run(
-        &format!("http://{}", api.listen),
-        &["--law", "fixed", "--rate", "5/s", "--grace", "30s"],
-    );
+    let tidegate = Tidegate::run(&api.url(), &["--law", "fixed", "--rate", "5/s", "--grace", "30s"]);
     let (listen, admin) = (tidegate.listen, tidegate.admin);
     let clients = queue(300, listen, admin);
 
@@ -42,10 +39,7 @@ fn what_is_queued_is_served_within_the_grace_or_told_to_come_back() {
 fn a_second_signal_ends_at_once() {
     for (second, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
         let api = Tidegate::free_api();
-        let tidegate = Tidegate::run(
-            &format!("http://{}", api.listen),
-            &["--law", "fixed", "--rate", "1/s", "--grace", "30s"],
-        );
+        let tidegate = Tidegate::run(&api.url(), &["--law", "fixed", "--rate", "1/s", "--grace", "30s"]);
         let clients = queue(20, tidegate.listen, tidegate.admin);
         let admin = tidegate.admin;
         tidegate.signal(Signal::TERM);

@@ -8,6 +8,7 @@
 
 mod client;
 mod drain;
+#[path = "../support/process.rs"]
 mod process;
 mod secrets;
 mod start;

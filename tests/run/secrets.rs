@@ -9,7 +9,7 @@ const CANARY: &str = "canary-3d9f1c7e5b";
 fn a_token_is_found_nowhere() {
     let api = Tidegate::free_api();
     for format in ["text", "json"] {
-        let upstream = format!("http://{}", api.listen);
+        let upstream = api.url();
         let tidegate = Tidegate::run(&upstream, &["--log", "trace", "--log-format", format]);
         for field in ["Authorization: Bearer", "Cookie: session=", "Proxy-Authorization: Basic", "X-Token:"] {
             let request = format!(

@@ -73,7 +73,7 @@ fn the_greeting_says_what_to_do_next() {
 #[test]
 fn metrics_are_there_after_the_first_request() {
     let api = Tidegate::free_api();
-    let tidegate = Tidegate::run(&format!("http://{}", api.listen), &[]);
+    let tidegate = Tidegate::run(&api.url(), &[]);
     let answer = get(tidegate.listen, "/api/v2/users/7d1c2a94-3b0e-4f57-9a44-2f8f0a5f0c11");
     assert_eq!(answer.status, 200, "{answer:?}");
     eventually("the request's end", || metric(tidegate.admin, "tidegate_requests_total", "") > 0.0);

@@ -33,25 +33,23 @@ pub(crate) struct Ended {
 impl Tidegate {
     /// `tidegate run` before `upstream` on free ports.
     pub(crate) fn run(upstream: &str, more: &[&str]) -> Self {
-        let mut args =
-            vec!["run", "--upstream", upstream, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        args.extend(more);
-        Self::start(&args)
+        let args = ["run", "--upstream", upstream, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        Self::start(&[&args, more].concat())
+    }
+
+    /// `tidegate sim` on a free port.
+    pub(crate) fn sim(more: &[&str]) -> Self {
+        Self::start(&[&["sim", "--listen", "127.0.0.1:0"], more].concat())
     }
 
     /// An API that refuses nothing and answers at once.
     pub(crate) fn free_api() -> Self {
-        Self::start(&[
-            "sim",
-            "--listen",
-            "127.0.0.1:0",
-            "--limit",
-            "none",
-            "--latency",
-            "0ms",
-            "--jitter",
-            "0ms",
-        ])
+        Self::sim(&["--limit", "none", "--latency", "0ms", "--jitter", "0ms"])
+    }
+
+    /// Where clients connect, as a URL without a path.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.listen)
     }
 
     fn start(args: &[&str]) -> Self {
