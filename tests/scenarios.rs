@@ -3,6 +3,17 @@
 //! Adding a scenario is adding a file. A failure names the scenario, the goal and the seeds to look at;
 //! `SCENARIO=name cargo test --test scenarios -- --nocapture` prints one scenario's runs.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::disallowed_methods,
+    clippy::struct_field_names,
+    clippy::needless_pass_by_value,
+    reason = "a panic is how a test fails, its numbers are small, and a developer picks a scenario by a variable"
+)]
+
 #[path = "support/closed_loop.rs"]
 mod closed_loop;
 

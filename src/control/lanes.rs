@@ -11,13 +11,15 @@ use super::law::{Answer, Law};
 use super::outcome::{Hint, Outcome};
 use super::queue::Moment;
 use super::rate::Rate;
+use super::roster::Roster;
 use super::settings::LanesSettings;
+use super::shared::{Shared, same_node};
 use super::ticket::{Entry, LaneView, Refusal, Settled, Stamps, State, Step, Ticket, TicketId};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A Retry-After of an overloaded API from here on pauses the whole lane.
+/// A Retry-After from here on pauses the whole lane.
 const PAUSING_SECONDS: f64 = 2.0;
 /// The first wait of a refused request that was not told how long; doubles each time, up to the longest.
 const BACKOFF_SECONDS: f64 = 0.5;
@@ -30,18 +32,12 @@ const PREDICTION_SLACK: f64 = 1.1;
 pub struct Lanes {
     settings: LanesSettings,
     epoch: Instant,
-    by_index: BTreeMap<u32, Lane>,
-    by_key: HashMap<LaneKey, u32>,
-    names: HashSet<Arc<str>>,
-    /// Limits above the lanes, by level and by the part of the key that they stand for.
-    shared: HashMap<(Level, LaneKey), Node>,
-    /// What forgotten lanes had learnt, by upstream and route.
-    legacies: HashMap<(Arc<str>, Arc<str>), Node>,
+    roster: Roster,
+    shared: Shared,
     tickets: HashMap<TicketId, Entry>,
     agenda: BTreeSet<(Moment, u32)>,
     events: VecDeque<Event>,
     next_ticket: u64,
-    next_lane: u32,
     draining_until: Option<f64>,
 }
 
@@ -51,16 +47,12 @@ impl Lanes {
         Self {
             settings,
             epoch,
-            by_index: BTreeMap::new(),
-            by_key: HashMap::new(),
-            names: HashSet::new(),
-            shared: HashMap::new(),
-            legacies: HashMap::new(),
+            roster: Roster::default(),
+            shared: Shared::default(),
             tickets: HashMap::new(),
             agenda: BTreeSet::new(),
             events: VecDeque::new(),
             next_ticket: 0,
-            next_lane: 0,
             draining_until: None,
         }
     }
@@ -79,7 +71,7 @@ impl Lanes {
         let index = self.lane_for(now, key);
         let draining = self.draining_until.is_some();
         let tickets_max = self.settings.queue.lane_tickets_max;
-        let Some(lane) = self.by_index.get_mut(&index) else { return Err(Refusal::draining(&"none".into())) };
+        let Some(lane) = self.roster.get_mut(index) else { return Err(Refusal::draining(&"none".into())) };
         lane.used_at = now;
         let ahead = lane.queue.len();
         let too_late = |wait: f64| now + wait > deadline + (PREDICTION_SLACK - 1.0) * wait;
@@ -149,7 +141,7 @@ impl Lanes {
             self.teach(now, entry.lane, stamps, Outcome::Ignored);
             self.schedule_below(now, entry.lane, stamps);
         }
-        if let Some(lane) = self.by_index.get_mut(&entry.lane) {
+        if let Some(lane) = self.roster.get_mut(entry.lane) {
             lane.used_at = now;
             match entry.state {
                 State::Waiting => drop(lane.queue.remove(id)),
@@ -162,17 +154,13 @@ impl Lanes {
     pub fn cancel(&mut self, now: Instant, id: TicketId) {
         let now = self.seconds(now);
         let Some(entry) = self.tickets.remove(&id) else { return };
-        let Some(lane) = self.by_index.get_mut(&entry.lane) else { return };
+        let Some(lane) = self.roster.get_mut(entry.lane) else { return };
         match &entry.state {
             State::Waiting => drop(lane.queue.remove(id)),
             State::Started(stamps) => {
                 lane.in_flight = lane.in_flight.saturating_sub(1);
                 lane.node.give_back(now, stamps.own);
-                for (level, stamp) in &stamps.shared {
-                    if let Some(node) = self.shared.get_mut(&shared_key(*level, &lane.key)) {
-                        node.give_back(now, *stamp);
-                    }
-                }
+                self.shared.give_back(&lane.key, now, &stamps.shared);
             }
             State::Flying => lane.in_flight = lane.in_flight.saturating_sub(1),
         }
@@ -184,9 +172,9 @@ impl Lanes {
     pub fn drain(&mut self, now: Instant, until: Instant) {
         let (now, until) = (self.seconds(now), self.seconds(until));
         self.draining_until = Some(until);
-        let indices: Vec<u32> = self.by_index.keys().copied().collect();
+        let indices: Vec<u32> = self.roster.iter().map(|(index, _)| index).collect();
         for index in indices {
-            if let Some(lane) = self.by_index.get_mut(&index) {
+            if let Some(lane) = self.roster.get_mut(index) {
                 let order: Vec<TicketId> = lane.queue.in_order().collect();
                 for (ahead, id) in order.into_iter().enumerate() {
                     let in_time = lane.predicted_wait(now, ahead).is_none_or(|wait| now + wait < until);
@@ -200,7 +188,7 @@ impl Lanes {
     /// Puts a limit on everything of `key`'s credential or upstream: a node that must grant as well.
     pub fn limit_shared(&mut self, level: Level, key: &LaneKey, rate: Rate) {
         if level != Level::Route {
-            self.shared.insert(shared_key(level, key), Node::new(Law::Fixed(rate)));
+            self.shared.insert(level, key, Node::new(Law::Fixed(rate)));
         }
     }
 
@@ -212,14 +200,14 @@ impl Lanes {
     /// Every lane as it is now, in order of name.
     pub fn snapshot(&self, now: Instant) -> Vec<LaneView> {
         let now = self.seconds(now);
-        let mut views: Vec<LaneView> = self.by_index.values().map(|lane| lane.view(now)).collect();
+        let mut views: Vec<LaneView> = self.roster.iter().map(|(_, lane)| lane.view(now)).collect();
         views.sort_by(|a, b| a.name.cmp(&b.name));
         views
     }
 
     /// Looks at a lane that is due: one step, if there is one.
     fn look(&mut self, now: f64, index: u32) -> Option<Step> {
-        let lane = self.by_index.get_mut(&index)?;
+        let lane = self.roster.get_mut(index)?;
         lane.queue.wake(now + SAME);
         // A pause beyond a ticket's deadline is an answer already.
         let horizon = lane.node.paused_until().max(now);
@@ -237,10 +225,7 @@ impl Lanes {
         lane.queue.remove(id);
         lane.in_flight += 1;
         let own = lane.node.take(now);
-        let shared = LEVELS_ABOVE
-            .into_iter()
-            .filter_map(|level| Some((level, self.shared.get_mut(&shared_key(level, &lane.key))?.take(now))))
-            .collect();
+        let shared = self.shared.take(&lane.key, now);
         let entry = self.tickets.get_mut(&id)?;
         entry.state = State::Started(Stamps { own, shared });
         let waited_seconds = (now - entry.queued_at).max(0.0);
@@ -251,7 +236,7 @@ impl Lanes {
     /// Tells every node of the path what came of a request.
     fn teach(&mut self, now: f64, index: u32, stamps: &Stamps, outcome: Outcome) {
         let longest = self.settings.retry.retry_after_max.as_secs_f64();
-        let Some(lane) = self.by_index.get_mut(&index) else { return };
+        let Some(lane) = self.roster.get_mut(index) else { return };
         let answer_at = |level: Level| match outcome {
             Outcome::Accepted => Answer::Accepted,
             Outcome::Limited(hint) if hint.level == level => {
@@ -263,11 +248,7 @@ impl Lanes {
         };
         let paused_before = lane.node.paused_until();
         lane.node.law.settle(now, stamps.own, answer_at(Level::Route));
-        for (level, stamp) in &stamps.shared {
-            if let Some(node) = self.shared.get_mut(&shared_key(*level, &lane.key)) {
-                node.law.settle(now, *stamp, answer_at(*level));
-            }
-        }
+        self.shared.settle(&lane.key, now, &stamps.shared, answer_at);
         match outcome {
             Outcome::Accepted => lane.accepted_total += 1,
             Outcome::Limited(hint) => {
@@ -286,19 +267,19 @@ impl Lanes {
 
     /// Tells of a pause that became longer, and of a limit that changed.
     fn tell(&mut self, now: f64, index: u32, paused_before: f64) {
-        let Some(lane) = self.by_index.get_mut(&index) else { return };
+        let Some(lane) = self.roster.get_mut(index) else { return };
         let paused_until = lane.node.paused_until();
         if paused_until > paused_before && paused_until - now >= PAUSING_SECONDS {
             self.events
                 .push_back(Event::Paused { lane: Arc::clone(&lane.name), seconds: paused_until - now });
         }
-        let Some(limit) = lane.node.law.limit() else { return };
-        let changed = lane.told.is_none_or(|(requests, window)| {
-            let (old, new) = (requests / window, limit.requests / limit.window_seconds);
-            (old - new).abs() > 0.02 * old || (window - limit.window_seconds).abs() > SAME
+        let Some((requests, window_seconds)) = lane.node.law.believes() else { return };
+        let changed = lane.told.is_none_or(|(old_requests, old_window)| {
+            let (old, new) = (old_requests / old_window, requests / window_seconds);
+            (old - new).abs() > 0.02 * old || (old_window - window_seconds).abs() > SAME
         });
-        if changed {
-            lane.told = Some((limit.requests, limit.window_seconds));
+        if changed && let Some(limit) = lane.node.law.limit() {
+            lane.told = Some((requests, window_seconds));
             let requests_per_second = limit.requests / limit.window_seconds;
             let lane = Arc::clone(&lane.name);
             self.events.push_back(Event::LimitLearnt { lane, requests_per_second, says: limit.says });
@@ -316,7 +297,7 @@ impl Lanes {
     ) -> Settled {
         let settings = &self.settings.retry;
         let Some(entry) = self.tickets.get_mut(&id) else { return Settled::Answer };
-        let Some(lane) = self.by_index.get_mut(&entry.lane) else { return Settled::Answer };
+        let Some(lane) = self.roster.get_mut(entry.lane) else { return Settled::Answer };
         let attempts_left = reason == RetryReason::Throttled || entry.returns + 1 < settings.attempts_max;
         if !replayable || !attempts_left {
             return Settled::Answer;
@@ -341,7 +322,7 @@ impl Lanes {
     }
 
     fn refuse(&mut self, now: f64, index: u32, reason: RefusalReason) -> Refusal {
-        let Some(lane) = self.by_index.get(&index) else { return Refusal::draining(&"none".into()) };
+        let Some(lane) = self.roster.get(index) else { return Refusal::draining(&"none".into()) };
         self.events.push_back(Event::Refused { lane: Arc::clone(&lane.name), reason });
         let retry_after = Duration::from_secs_f64(lane.drain_seconds(now));
         Refusal { reason, retry_after, lane: Arc::clone(&lane.name) }
@@ -349,76 +330,25 @@ impl Lanes {
 
     /// The lane of `key`, made if need be; beyond the bound, the upstream's `other` lane.
     fn lane_for(&mut self, now: f64, key: &LaneKey) -> u32 {
-        if let Some(index) = self.by_key.get(key) {
-            return *index;
+        if let Some(index) = self.roster.find(key) {
+            return index;
         }
-        self.forget_idle(now);
-        if self.by_index.len() < self.settings.queue.lanes_max.max(1) {
-            return self.make_lane(now, key.clone());
+        for (index, wake, lane) in self.roster.forget_idle(now, &self.settings) {
+            self.agenda.remove(&(Moment(wake), index));
+            self.events.push_back(Event::LaneForgotten { lane });
         }
         let other = LaneKey { upstream: Arc::clone(&key.upstream), credential: None, route: "other".into() };
-        match self.by_key.get(&other) {
-            Some(index) => *index,
-            None => self.make_lane(now, other),
-        }
-    }
-
-    fn make_lane(&mut self, now: f64, key: LaneKey) -> u32 {
-        let same_route = |lane: &&Lane| lane.key.upstream == key.upstream && lane.key.route == key.route;
-        let donor = self.by_index.values().filter(same_route).max_by(|a, b| a.used_at.total_cmp(&b.used_at));
-        let route = (Arc::clone(&key.upstream), Arc::clone(&key.route));
-        let donor = donor.map(|lane| &lane.node).or_else(|| self.legacies.get(&route));
-        let node = Node::heir(&self.settings.law, donor, now);
-        let name = self.free_name(&key);
-        let index = self.next_lane;
-        self.next_lane += 1;
-        self.names.insert(Arc::clone(&name));
-        self.by_key.insert(key.clone(), index);
-        self.by_index.insert(index, Lane::new(key, Arc::clone(&name), node, now));
-        self.events.push_back(Event::LaneMade { lane: name });
-        index
-    }
-
-    fn free_name(&self, key: &LaneKey) -> Arc<str> {
-        let plain: Arc<str> = key.name(4).into();
-        if !self.names.contains(&plain) {
-            return plain;
-        }
-        let (label, rest) = plain.split_once('@').unwrap_or((&plain, "none"));
-        let numbered = |n: usize| Arc::<str>::from(format!("{label}~{n}@{rest}"));
-        (2..=self.names.len() + 2)
-            .map(numbered)
-            .find(|name| !self.names.contains(name))
-            .unwrap_or_else(|| Arc::clone(&plain))
-    }
-
-    /// Forgets lanes that nobody used for long; keeps what they learnt for their route.
-    fn forget_idle(&mut self, now: f64) {
-        let idle = self.settings.queue.lane_idle.as_secs_f64();
-        let full = self.by_index.len() >= self.settings.queue.lanes_max;
-        // When there is no room, a quiet minute is enough.
-        let idle = if full { idle.min(60.0) } else { idle };
-        let gone: Vec<u32> = self
-            .by_index
-            .iter()
-            .filter(|(_, lane)| lane.is_idle() && now - lane.used_at > idle)
-            .map(|(index, _)| *index)
-            .collect();
-        for index in gone {
-            let Some(lane) = self.by_index.remove(&index) else { continue };
-            self.agenda.remove(&(Moment(lane.wake), index));
-            self.by_key.remove(&lane.key);
-            self.names.remove(&lane.name);
-            if self.legacies.len() < self.settings.queue.lanes_max {
-                self.legacies.insert((lane.key.upstream, lane.key.route), lane.node);
-            }
-            self.events.push_back(Event::LaneForgotten { lane: lane.name });
-        }
+        let key = if self.roster.has_room(&self.settings) { key.clone() } else { other };
+        self.roster.find(&key).unwrap_or_else(|| {
+            let (index, lane) = self.roster.make(now, key, &self.settings);
+            self.events.push_back(Event::LaneMade { lane });
+            index
+        })
     }
 
     /// Computes when a lane wants to be looked at, and notes it.
     fn schedule(&mut self, now: f64, index: u32) {
-        let Some(lane) = self.by_index.get_mut(&index) else { return };
+        let Some(lane) = self.roster.get_mut(index) else { return };
         let start = if lane.queue.ready_len() > 0 {
             ready_at(&mut self.shared, lane, now)
         } else {
@@ -444,17 +374,10 @@ impl Lanes {
     /// As [`Lanes::schedule`], for every lane that the nodes of `stamps` hold back.
     fn schedule_below(&mut self, now: f64, index: u32, stamps: &Stamps) {
         self.schedule(now, index);
-        let Some(key) = self.by_index.get(&index).map(|lane| lane.key.clone()) else { return };
+        let Some(key) = self.roster.get(index).map(|lane| lane.key.clone()) else { return };
         let Some((level, _)) = stamps.shared.last() else { return };
-        let node = shared_key(*level, &key);
-        let below = |lane: &Lane| shared_key(*level, &lane.key) == node;
-        let others: Vec<u32> = self
-            .by_index
-            .iter()
-            .filter(|(_, lane)| below(lane))
-            .map(|(other, _)| *other)
-            .filter(|other| *other != index)
-            .collect();
+        let held = |(other, lane): &(u32, &Lane)| *other != index && same_node(*level, &lane.key, &key);
+        let others: Vec<u32> = self.roster.iter().filter(held).map(|(other, _)| other).collect();
         for other in others {
             self.schedule(now, other);
         }
@@ -469,26 +392,10 @@ impl Lanes {
     }
 }
 
-const LEVELS_ABOVE: [Level; 2] = [Level::Credential, Level::Upstream];
-
 /// When every node of the lane's path grants.
-fn ready_at(shared: &mut HashMap<(Level, LaneKey), Node>, lane: &mut Lane, now: f64) -> f64 {
+fn ready_at(shared: &mut Shared, lane: &mut Lane, now: f64) -> f64 {
     let waiting = lane.queue.ready_len();
-    let mut at = lane.node.ready_at(now, waiting);
-    if !shared.is_empty() {
-        for level in LEVELS_ABOVE {
-            if let Some(node) = shared.get_mut(&shared_key(level, &lane.key)) {
-                at = at.max(node.ready_at(now, waiting));
-            }
-        }
-    }
-    at
-}
-
-/// The part of a key that a node above the lane stands for.
-fn shared_key(level: Level, key: &LaneKey) -> (Level, LaneKey) {
-    let credential = if level == Level::Upstream { None } else { key.credential };
-    (level, LaneKey { upstream: Arc::clone(&key.upstream), credential, route: "".into() })
+    lane.node.ready_at(now, waiting).max(shared.ready_at(&lane.key, now, waiting))
 }
 
 fn seconds_of(hint: Hint) -> Option<f64> {

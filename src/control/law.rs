@@ -145,7 +145,16 @@ impl Law {
         }
     }
 
-    /// The limit that the law believes in.
+    /// The limit that the law believes in, in numbers: requests, and the window in seconds.
+    pub(super) fn believes(&self) -> Option<(f64, f64)> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Aimd(law) => (!law.is_starting()).then(|| (law.current_rate(), 1.0)),
+            Self::Learnt(law) => law.believes(),
+        }
+    }
+
+    /// The limit that the law believes in, in words too.
     pub(super) fn limit(&self) -> Option<LimitView> {
         match self {
             Self::Fixed(_) => None,

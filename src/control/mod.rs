@@ -19,7 +19,9 @@ mod outcome;
 mod pacer;
 mod queue;
 mod rate;
+mod roster;
 mod settings;
+mod shared;
 mod ticket;
 
 pub use event::{Event, RefusalReason, RetryReason};

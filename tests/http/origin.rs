@@ -34,7 +34,7 @@ pub(crate) enum Reply {
     /// These bytes, then close.
     Last(Vec<u8>),
     /// Nothing for a while, then this.
-    After(Duration, Box<Reply>),
+    After(Duration, Box<Self>),
     /// Nothing at all, until the peer goes.
     Silence,
 }

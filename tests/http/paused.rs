@@ -131,7 +131,7 @@ impl World {
         let request = Request::get("/").header("host", "a").body(Full::<Bytes>::default()).unwrap();
         let response = self.proxy.serve(request).await;
         let status = response.status().as_u16();
-        (status, response.into_body().collect().await.ok().map(|body| body.to_bytes()))
+        (status, response.into_body().collect().await.ok().map(http_body_util::Collected::to_bytes))
     }
 
     fn connections(&self) -> usize {

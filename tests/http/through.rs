@@ -115,14 +115,14 @@ impl Through {
     ) -> Self {
         let (proxy, gate, told) = proxy(upstream, settings, lanes, client);
         let driven = gate.clone();
-        let mut driver = JoinSet::new();
-        driver.spawn(async move { driven.drive(Timer::runtime()).await });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { driven.drive(Timer::runtime()).await });
         let listener = accept::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let (drain, draining) = watch::channel(false);
         let mut serving = JoinSet::new();
         serving.spawn(accept::serve(listener, proxy.clone(), draining));
-        Self { address, gate, told, proxy, drain, serving, _driver: driver }
+        Self { address, gate, told, proxy, drain, serving, _driver: tasks }
     }
 
     /// No new connections, and no new requests that the gate cannot let out within `grace`.

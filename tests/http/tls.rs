@@ -106,7 +106,7 @@ async fn alpn_chooses_the_protocol() {
         [(&[&b"h2"[..], b"http/1.1"][..], "HTTP/2"), (&[b"http/1.1"], "HTTP/1.1"), (&[], "HTTP/1.1")]
     {
         let origin = TlsOrigin::start("localhost", offered).await;
-        let through = through(origin.address, &[origin.certificate.clone()]);
+        let through = through(origin.address, std::slice::from_ref(&origin.certificate));
         for _ in 0..3 {
             let response = ask(through.address, request("POST", "/", "", "abc")).await;
             assert_eq!(response.status, 200, "{}", response.text());
@@ -118,7 +118,7 @@ async fn alpn_chooses_the_protocol() {
 #[tokio::test]
 async fn a_burst_shares_one_http2_connection() {
     let origin = TlsOrigin::start("localhost", &[b"h2"]).await;
-    let through = through(origin.address, &[origin.certificate.clone()]);
+    let through = through(origin.address, std::slice::from_ref(&origin.certificate));
     let mut burst = JoinSet::new();
     for _ in 0..50 {
         burst.spawn(ask(through.address, request("POST", "/", "Expect: 100-continue\r\n", "abc")));

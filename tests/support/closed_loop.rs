@@ -12,7 +12,7 @@ use tidegate::sim::limits::Limits;
 
 /// What the API says beside a 429.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum RetryAfter {
+pub(crate) enum RetryAfter {
     Seconds(f64),
     Reset,
     Nothing,
@@ -20,7 +20,7 @@ pub enum RetryAfter {
 
 /// Who asks, and how.
 #[derive(Clone, Copy, Debug)]
-pub enum Demand {
+pub(crate) enum Demand {
     /// So many clients, each asking again as soon as it has its answer.
     Closed { clients: usize },
     /// `count` requests at once, every `every_seconds`.
@@ -30,18 +30,18 @@ pub enum Demand {
 }
 
 /// A change of the world at a moment.
-pub type Change = (f64, Box<dyn Fn(&mut World)>);
+pub(crate) type Change = (f64, Box<dyn Fn(&mut World)>);
 
 /// The way to the API and back.
 #[derive(Clone, Copy, Debug)]
-pub struct Network {
-    pub rtt_seconds: f64,
+pub(crate) struct Network {
+    pub(crate) rtt_seconds: f64,
     /// Mean of the exponential jitter, each way.
-    pub jitter_seconds: f64,
-    pub service_seconds: f64,
-    pub service_jitter_seconds: f64,
+    pub(crate) jitter_seconds: f64,
+    pub(crate) service_seconds: f64,
+    pub(crate) service_jitter_seconds: f64,
     /// Mean lateness of the timer that releases.
-    pub timer_seconds: f64,
+    pub(crate) timer_seconds: f64,
 }
 
 impl Default for Network {
@@ -57,16 +57,15 @@ impl Default for Network {
 }
 
 /// One API, one machine under test, and the traffic between them.
-pub struct World {
-    pub lanes: Lanes,
-    pub limits: HashMap<u64, Limits>,
-    pub network: Network,
-    pub retry_after: RetryAfter,
-    pub deadline_seconds: f64,
+pub(crate) struct World {
+    pub(crate) lanes: Lanes,
+    pub(crate) limits: HashMap<u64, Limits>,
+    pub(crate) network: Network,
+    pub(crate) retry_after: RetryAfter,
+    pub(crate) deadline_seconds: f64,
     /// The credential that clients use from now on, by client.
-    pub credential: Box<dyn Fn(usize) -> u64>,
-    pub refused_is_replayable: bool,
-    pub log: Log,
+    pub(crate) credential: Box<dyn Fn(usize) -> u64>,
+    pub(crate) log: Log,
     make_limits: Box<dyn Fn() -> Limits>,
     epoch: Instant,
     now: f64,
@@ -101,19 +100,19 @@ enum Happening {
 
 /// What the API and the clients saw.
 #[derive(Clone, Debug, Default)]
-pub struct Log {
+pub(crate) struct Log {
     /// Arrival times of accepted requests, with their credential.
-    pub accepted: Vec<(f64, u64)>,
+    pub(crate) accepted: Vec<(f64, u64)>,
     /// Arrival times of refused ones.
-    pub refused: Vec<(f64, u64)>,
+    pub(crate) refused: Vec<(f64, u64)>,
     /// Client latencies, with the time of the answer.
-    pub latency: Vec<(f64, f64)>,
+    pub(crate) latency: Vec<(f64, f64)>,
     /// Clients that got no answer of the API, or its 429.
-    pub client_errors: usize,
+    pub(crate) client_errors: usize,
 }
 
 impl World {
-    pub fn new(settings: LanesSettings, limits: impl Fn() -> Limits + 'static, seed: u64) -> Self {
+    pub(crate) fn new(settings: LanesSettings, limits: impl Fn() -> Limits + 'static, seed: u64) -> Self {
         let epoch = base();
         Self {
             lanes: Lanes::new(settings, epoch),
@@ -122,7 +121,6 @@ impl World {
             retry_after: RetryAfter::Seconds(1.0),
             deadline_seconds: 120.0,
             credential: Box::new(|_| 1),
-            refused_is_replayable: true,
             log: Log::default(),
             make_limits: Box::new(limits),
             epoch,
@@ -139,7 +137,7 @@ impl World {
     }
 
     /// Lets `demand` ask.
-    pub fn demand(&mut self, demand: Demand) {
+    pub(crate) fn demand(&mut self, demand: Demand) {
         match demand {
             Demand::Closed { clients } => {
                 for client in 0..clients {
@@ -159,7 +157,7 @@ impl World {
     }
 
     /// Runs until `until`, making `changes` on the way.
-    pub fn run(&mut self, until: f64, mut changes: Vec<Change>) {
+    pub(crate) fn run(&mut self, until: f64, mut changes: Vec<Change>) {
         changes.sort_by(|a, b| a.0.total_cmp(&b.0));
         for (moment, change) in changes {
             self.run_to(moment.min(until));
@@ -169,7 +167,7 @@ impl World {
     }
 
     /// Runs until `until`.
-    pub fn run_to(&mut self, until: f64) {
+    pub(crate) fn run_to(&mut self, until: f64) {
         while let Some(Reverse((nanos, _, _))) = self.heap.peek() {
             let at = *nanos as f64 * 1e-9;
             if at > until {
@@ -181,11 +179,6 @@ impl World {
             self.happen(happening);
         }
         self.now = self.now.max(until);
-    }
-
-    /// The moment of the world's clock.
-    pub fn here(&self) -> Instant {
-        self.instant(self.now)
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -296,7 +289,7 @@ impl World {
                 Outcome::Limited(Hint { retry_after: told.map(Duration::from_secs_f64), ..Hint::default() })
             }
         };
-        match self.lanes.settle(now, id, outcome, self.refused_is_replayable) {
+        match self.lanes.settle(now, id, outcome, true) {
             Settled::Again => drop(self.waiting.insert(id, flight)),
             Settled::Answer => {
                 self.lanes.release(now, id);
@@ -331,13 +324,13 @@ impl World {
 
 impl Log {
     /// Accepted in `[from, until)`, as a share of what `rate` allows.
-    pub fn utilisation(&self, from: f64, until: f64, rate: f64) -> f64 {
+    pub(crate) fn utilisation(&self, from: f64, until: f64, rate: f64) -> f64 {
         let count = self.accepted.iter().filter(|(at, _)| *at >= from && *at < until).count();
         count as f64 / (rate * (until - from))
     }
 
     /// Refused in `[from, until)`, as a share of all that arrived then.
-    pub fn refused_share(&self, from: f64, until: f64) -> f64 {
+    pub(crate) fn refused_share(&self, from: f64, until: f64) -> f64 {
         let within =
             |log: &[(f64, u64)]| log.iter().filter(|(at, _)| *at >= from && *at < until).count() as f64;
         let refused = within(&self.refused);
@@ -345,7 +338,7 @@ impl Log {
     }
 
     /// The first moment from which on the next `over` seconds use at least `share` of `rate`.
-    pub fn reaches(&self, share: f64, rate: f64, from: f64, over: f64) -> Option<f64> {
+    pub(crate) fn reaches(&self, share: f64, rate: f64, from: f64, over: f64) -> Option<f64> {
         (0..2400)
             .map(|step| from + f64::from(step) * 0.25)
             .find(|start| self.utilisation(*start, start + over, rate) >= share)
@@ -353,17 +346,16 @@ impl Log {
 }
 
 /// A moment to count from; the core never asks what time it is.
-#[allow(clippy::disallowed_methods, reason = "virtual time needs one real moment as its origin")]
 fn base() -> Instant {
     Instant::now()
 }
 
 /// A small seeded generator (splitmix64).
 #[derive(Clone, Debug)]
-pub struct Random(pub u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn uniform(&mut self) -> f64 {
+    pub(crate) fn uniform(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -371,7 +363,7 @@ impl Random {
         ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    pub fn exponential(&mut self, mean: f64) -> f64 {
+    pub(crate) fn exponential(&mut self, mean: f64) -> f64 {
         if mean <= 0.0 { 0.0 } else { -mean * (1.0 - self.uniform()).ln() }
     }
 }

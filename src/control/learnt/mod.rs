@@ -334,33 +334,39 @@ impl Learnt {
         Some(Prior { rate: self.base, starting: false, held: self.rounds.held(), window })
     }
 
-    pub(super) fn limit(&self) -> Option<LimitView> {
+    /// The limit in numbers: requests, and the window in seconds.
+    pub(super) fn believes(&self) -> Option<(f64, f64)> {
         if self.starting {
             return None;
         }
         if let Some(window) = self.window {
-            let (requests, window_seconds) = (f64::from(window.requests), window.seconds);
-            let says =
-                format!("{requests} requests in {window_seconds} s: then refused until the window ends");
-            return Some(LimitView { requests, window_seconds, confidence: 0.8, says });
+            return Some((f64::from(window.requests), window.seconds));
         }
-        if let Some(held) = self.rounds.held() {
-            let (requests, window_seconds) = (held.requests, held.window_seconds);
+        let servo = ((self.base * 100.0).round() / 100.0, 1.0);
+        Some(self.rounds.held().map_or(servo, |held| (held.requests, held.window_seconds)))
+    }
+
+    /// The limit in words, and how sure.
+    pub(super) fn limit(&self) -> Option<LimitView> {
+        let (requests, window_seconds) = self.believes()?;
+        let episodes = self.episodes;
+        let unit = match window_seconds {
+            1.0 => "a second".to_owned(),
+            60.0 => "a minute".to_owned(),
+            seconds => format!("in {seconds} s"),
+        };
+        let (says, confidence) = if self.window.is_some() {
+            (format!("{requests} requests {unit}, then nothing until the window ends"), 0.8)
+        } else if let Some(held) = self.rounds.held() {
             let (why, sure) = match held.source {
                 Source::Fit => ("the window that explains the refusals", 0.95),
                 Source::Round => ("the round number that the measures mean", 0.85),
             };
-            let unit = match window_seconds {
-                1.0 => "a second".to_owned(),
-                60.0 => "a minute".to_owned(),
-                seconds => format!("in {seconds} s"),
-            };
-            let says = format!("{requests} requests {unit}: {why}, in {} episodes", self.episodes);
-            return Some(LimitView { requests, window_seconds, confidence: sure - 5.0 * held.margin, says });
-        }
-        let requests = (self.base * 100.0).round() / 100.0;
-        let confidence = (0.2 + 0.1 * f64::from(self.episodes.min(5))).min(0.7);
-        let says = format!("about {requests} requests a second: measured {} times", self.episodes);
-        Some(LimitView { requests, window_seconds: 1.0, confidence, says })
+            (format!("{requests} requests {unit}: {why}, in {episodes} episodes"), sure - 5.0 * held.margin)
+        } else {
+            let sure = (0.2 + 0.1 * f64::from(episodes.min(5))).min(0.7);
+            (format!("about {requests} requests {unit}: measured in {episodes} episodes"), sure)
+        };
+        Some(LimitView { requests, window_seconds, confidence, says })
     }
 }

@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn a_refusal_is_phase_first_then_margin_then_the_number_is_wrong() {
         let mut rounds = Rounds::default();
-        let _ = [10.0, 10.0, 10.0].map(|reading| rounds.read(0.0, reading, 10.0));
+        assert!([10.0, 10.0, 10.0].map(|reading| rounds.read(0.0, reading, 10.0))[2].is_some());
         let remedies: Vec<Remedy> = (0..9).map(|_| rounds.refused(1.0, 2.0, 10.0, true)).collect();
         assert_eq!(remedies[0], Remedy::Shift(0.5));
         assert_eq!(remedies[1], Remedy::Shift(0.25));
