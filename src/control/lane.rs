@@ -64,9 +64,9 @@ impl Node {
         self.law.settle(now, stamp, Answer::Unknown);
     }
 
-    /// Nothing leaves until then.
-    pub(super) fn pause(&mut self, until: f64) {
-        self.pause_until = self.pause_until.max(until);
+    /// Nothing leaves for so many seconds, if any.
+    pub(super) fn pause(&mut self, now: f64, seconds: Option<f64>) {
+        self.pause_until = self.pause_until.max(seconds.map_or(f64::NEG_INFINITY, |seconds| now + seconds));
     }
 
     /// The end of the longest pause known.

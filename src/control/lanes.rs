@@ -11,6 +11,7 @@ use super::law::{Answer, Law};
 use super::outcome::{Hint, Outcome};
 use super::queue::Moment;
 use super::rate::Rate;
+use super::retry::{PAUSING_SECONDS, Rest, pause_seconds, rest, seconds_of};
 use super::roster::Roster;
 use super::settings::LanesSettings;
 use super::shared::{Shared, same_node};
@@ -19,11 +20,6 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A Retry-After from here on pauses the whole lane.
-const PAUSING_SECONDS: f64 = 2.0;
-/// The first wait of a refused request that was not told how long; doubles each time, up to the longest.
-const BACKOFF_SECONDS: f64 = 0.5;
-const BACKOFF_SECONDS_MAX: f64 = 30.0;
 /// A predicted wait may be wrong by this much before a ticket is refused on arrival.
 const PREDICTION_SLACK: f64 = 1.1;
 
@@ -213,9 +209,7 @@ impl Lanes {
         let horizon = lane.node.paused_until().max(now);
         if let Some(id) = lane.queue.expired(horizon) {
             self.tickets.remove(&id);
-            let reason =
-                if self.draining_until.is_some() { RefusalReason::Draining } else { RefusalReason::Deadline };
-            let refusal = self.refuse(now, index, reason);
+            let refusal = self.refuse(now, index, late_reason(self.draining_until));
             return Some(Step::Expire(id, refusal));
         }
         if lane.queue.ready_len() == 0 || ready_at(&mut self.shared, lane, now) > now + SAME {
@@ -246,6 +240,10 @@ impl Lanes {
                 Answer::Unknown
             }
         };
+        let pause = match outcome {
+            Outcome::Limited(hint) | Outcome::Overloaded(hint) => pause_seconds(&self.settings.retry, hint),
+            Outcome::Accepted | Outcome::Failed | Outcome::Ignored => None,
+        };
         let paused_before = lane.node.paused_until();
         lane.node.law.settle(now, stamps.own, answer_at(Level::Route));
         self.shared.settle(&lane.key, now, &stamps.shared, answer_at);
@@ -255,11 +253,10 @@ impl Lanes {
                 lane.throttled_total += 1;
                 let retry_after_seconds = seconds_of(hint);
                 self.events.push_back(Event::Throttled { lane: Arc::clone(&lane.name), retry_after_seconds });
-                if matches!(lane.node.law, Law::Fixed(_)) {
-                    pause_for(&mut lane.node, now, hint, longest);
-                }
+                let law_decides = !matches!(lane.node.law, Law::Fixed(_));
+                lane.node.pause(now, pause.filter(|_| !law_decides));
             }
-            Outcome::Overloaded(hint) => pause_for(&mut lane.node, now, hint, longest),
+            Outcome::Overloaded(_) => lane.node.pause(now, pause),
             Outcome::Failed | Outcome::Ignored => (),
         }
         self.tell(now, index, paused_before);
@@ -295,28 +292,24 @@ impl Lanes {
         replayable: bool,
         reason: RetryReason,
     ) -> Settled {
-        let settings = &self.settings.retry;
-        let Some(entry) = self.tickets.get_mut(&id) else { return Settled::Answer };
+        let Some(entry) = self.tickets.get_mut(&id).filter(|_| replayable) else { return Settled::Answer };
         let Some(lane) = self.roster.get_mut(entry.lane) else { return Settled::Answer };
-        let attempts_left = reason == RetryReason::Throttled || entry.returns + 1 < settings.attempts_max;
-        if !replayable || !attempts_left {
-            return Settled::Answer;
-        }
-        let backoff = super::law::doubled(BACKOFF_SECONDS, f64::from(entry.returns)).min(BACKOFF_SECONDS_MAX);
-        let rest = seconds_of(hint).filter(|wait| *wait > 0.0).unwrap_or(backoff);
         let deadline = self.draining_until.map_or(entry.deadline, |until| entry.deadline.min(until));
-        if rest > settings.retry_after_max.as_secs_f64() || now + rest >= deadline {
-            let reason =
-                if self.draining_until.is_some() { RefusalReason::Draining } else { RefusalReason::Deadline };
-            self.events.push_back(Event::Refused { lane: Arc::clone(&lane.name), reason });
-            return Settled::Answer;
-        }
+        let seconds = match rest(&self.settings.retry, reason, hint, entry.returns, deadline - now) {
+            Rest::Seconds(seconds) => seconds,
+            Rest::Spent => return Settled::Answer,
+            Rest::TooLong => {
+                let reason = late_reason(self.draining_until);
+                self.events.push_back(Event::Refused { lane: Arc::clone(&lane.name), reason });
+                return Settled::Answer;
+            }
+        };
         entry.returns = entry.returns.saturating_add(1);
         entry.state = State::Waiting;
         entry.queued_at = now;
         lane.in_flight = lane.in_flight.saturating_sub(1);
         lane.node.law.rate(now, lane.queue.ready_len());
-        lane.queue.insert(id, deadline, Some(now + rest));
+        lane.queue.insert(id, deadline, Some(now + seconds));
         self.events.push_back(Event::Retried { lane: Arc::clone(&lane.name), reason });
         Settled::Again
     }
@@ -398,12 +391,7 @@ fn ready_at(shared: &mut Shared, lane: &mut Lane, now: f64) -> f64 {
     lane.node.ready_at(now, waiting).max(shared.ready_at(&lane.key, now, waiting))
 }
 
-fn seconds_of(hint: Hint) -> Option<f64> {
-    hint.retry_after.map(|wait| wait.as_secs_f64())
-}
-
-fn pause_for(node: &mut Node, now: f64, hint: Hint, longest: f64) {
-    if let Some(wait) = seconds_of(hint).filter(|wait| *wait >= PAUSING_SECONDS) {
-        node.pause(now + wait.min(longest));
-    }
+/// Why a request that is too late is: the deadline was its own, or that of a drain.
+fn late_reason(draining_until: Option<f64>) -> RefusalReason {
+    if draining_until.is_some() { RefusalReason::Draining } else { RefusalReason::Deadline }
 }

@@ -19,6 +19,7 @@ mod outcome;
 mod pacer;
 mod queue;
 mod rate;
+mod retry;
 mod roster;
 mod settings;
 mod shared;

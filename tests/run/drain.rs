@@ -62,7 +62,10 @@ fn an_answer_that_never_comes_does_not_keep_us() {
     let tidegate = Tidegate::run(&upstream, &["--grace", "1s"]);
     let listen = tidegate.listen;
     let client = thread::spawn(move || ask(listen, &format!("GET / HTTP/1.1\r\nHost: {listen}\r\n\r\n")));
-    let _held = silent.accept().unwrap();
+    let admin = tidegate.admin;
+    eventually("the request in flight", || {
+        get(admin, "/metrics").body.contains("tidegate_in_flight{lane=\"root@none\"} 1")
+    });
     let told = Instant::now();
     tidegate.signal(Signal::TERM);
     let ended = tidegate.end(PATIENCE);

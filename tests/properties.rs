@@ -1,0 +1,446 @@
+//! What holds of the core whatever happens: arbitrary operations with arbitrary gaps in time, checked at every step.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unchecked_time_subtraction,
+    reason = "moments come in order here, and the core counts from one real moment"
+)]
+
+use governor::clock::FakeRelativeClock;
+use governor::{Quota as Oracle, RateLimiter};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tidegate::control::{
+    CredentialHash, Event, Hint, LaneKey, Lanes, LanesSettings, LawName, Level, Outcome, Pacer, Quota, Rate,
+    RefusalReason, Settled, Step, Ticket, TicketId,
+};
+
+/// One thing that the outside may do.
+#[derive(Clone, Debug)]
+enum Op {
+    Submit {
+        key: u8,
+        deadline_ms: u32,
+    },
+    Settle {
+        which: u8,
+        answer: Answer,
+        replayable: bool,
+    },
+    Release {
+        which: u8,
+    },
+    Cancel {
+        which: u8,
+    },
+    /// Time goes on, or (negative) is reported out of order.
+    Pass {
+        millis: i32,
+    },
+    Drain {
+        within_ms: u16,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Accepted,
+    Limited(Option<u32>),
+    Overloaded(u32),
+    Failed,
+    Ignored,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let answer = prop_oneof![
+        6 => Just(Answer::Accepted),
+        2 => proptest::option::of(0_u32..4_000_000).prop_map(Answer::Limited),
+        1 => Just(Answer::Limited(Some(1_000))),
+        1 => (0_u32..10_000).prop_map(Answer::Overloaded),
+        1 => Just(Answer::Failed),
+        1 => Just(Answer::Ignored),
+    ];
+    prop_oneof![
+        8 => (0_u8..6, 0_u32..200_000).prop_map(|(key, deadline_ms)| Op::Submit { key, deadline_ms }),
+        8 => (any::<u8>(), answer, any::<bool>())
+            .prop_map(|(which, answer, replayable)| Op::Settle { which, answer, replayable }),
+        4 => any::<u8>().prop_map(|which| Op::Release { which }),
+        2 => any::<u8>().prop_map(|which| Op::Cancel { which }),
+        8 => (-50_i32..2_000).prop_map(|millis| Op::Pass { millis }),
+        1 => (0_i32..200_000).prop_map(|millis| Op::Pass { millis }),
+    ]
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let end = proptest::option::of((0_u16..60_000).prop_map(|within_ms| Op::Drain { within_ms }));
+    (proptest::collection::vec(op(), 1..200), end, proptest::collection::vec(op(), 0..40)).prop_map(
+        |(mut ops, end, rest)| {
+            ops.extend(end);
+            ops.extend(rest);
+            ops
+        },
+    )
+}
+
+fn key(number: u8) -> LaneKey {
+    let route = if number.is_multiple_of(2) { "/api/v2/messages" } else { "/api/v2/analytics/{id}" };
+    LaneKey {
+        upstream: "api:443".into(),
+        credential: Some(CredentialHash(u64::from(number / 2))),
+        route: route.into(),
+    }
+}
+
+fn settings(law: LawName) -> LanesSettings {
+    let mut settings = LanesSettings::default();
+    settings.law.name = law;
+    settings.law.fixed_rate = Rate::new(20.0);
+    settings.queue.lane_tickets_max = 20;
+    settings.queue.lanes_max = 4;
+    settings
+}
+
+/// The machine, and what an onlooker knows of it.
+struct Watched {
+    lanes: Lanes,
+    epoch: Instant,
+    now: Duration,
+    waiting: BTreeMap<TicketId, Arc<str>>,
+    started: BTreeSet<TicketId>,
+    flying: BTreeSet<TicketId>,
+    transcript: Vec<String>,
+    drained: bool,
+}
+
+impl Watched {
+    fn new(settings: LanesSettings, epoch: Instant) -> Self {
+        Self {
+            lanes: Lanes::new(settings, epoch),
+            epoch,
+            now: Duration::from_secs(1),
+            waiting: BTreeMap::new(),
+            started: BTreeSet::new(),
+            flying: BTreeSet::new(),
+            transcript: Vec::new(),
+            drained: false,
+        }
+    }
+
+    fn at(&self) -> Instant {
+        self.epoch + self.now
+    }
+
+    fn run(&mut self, op: &Op) {
+        match op {
+            Op::Submit { key: number, deadline_ms } => {
+                let ticket = Ticket { deadline: self.at() + Duration::from_millis(u64::from(*deadline_ms)) };
+                match self.lanes.submit(self.at(), &key(*number), ticket) {
+                    Ok((id, lane)) => {
+                        assert!(!self.drained, "nothing new while draining");
+                        assert!(self.waiting.insert(id, lane).is_none(), "a ticket's name is its own");
+                    }
+                    Err(refusal) => {
+                        assert!(refusal.retry_after >= Duration::from_secs(1));
+                        self.transcript.push(format!("refused {:?}", refusal.reason));
+                    }
+                }
+            }
+            Op::Settle { which, answer, replayable } => self.settle(*which, *answer, *replayable),
+            Op::Release { which } => {
+                let all: Vec<TicketId> = self.started.iter().chain(&self.flying).copied().collect();
+                if let Some(id) = pick(&all, *which) {
+                    self.lanes.release(self.at(), id);
+                    self.started.remove(&id);
+                    self.flying.remove(&id);
+                }
+            }
+            Op::Cancel { which } => {
+                let all: Vec<TicketId> = self.waiting.keys().copied().collect();
+                if let Some(id) = pick(&all, *which) {
+                    self.lanes.cancel(self.at(), id);
+                    self.waiting.remove(&id);
+                }
+            }
+            Op::Pass { millis } => {
+                let step = Duration::from_millis(u64::from(millis.unsigned_abs()));
+                self.now = if *millis < 0 { self.now.saturating_sub(step) } else { self.now + step };
+            }
+            Op::Drain { within_ms } => {
+                self.drained = true;
+                self.lanes.drain(self.at(), self.at() + Duration::from_millis(u64::from(*within_ms)));
+            }
+        }
+        self.pump();
+        self.check();
+    }
+
+    fn settle(&mut self, which: u8, answer: Answer, replayable: bool) {
+        let all: Vec<TicketId> = self.started.iter().copied().collect();
+        let Some(id) = pick(&all, which) else { return };
+        let hint = |millis: Option<u32>| Hint {
+            retry_after: millis.map(|millis| Duration::from_millis(u64::from(millis))),
+            level: Level::Route,
+        };
+        let outcome = match answer {
+            Answer::Accepted => Outcome::Accepted,
+            Answer::Limited(told) => Outcome::Limited(hint(told)),
+            Answer::Overloaded(told) => Outcome::Overloaded(hint(Some(told))),
+            Answer::Failed => Outcome::Failed,
+            Answer::Ignored => Outcome::Ignored,
+        };
+        self.started.remove(&id);
+        match self.lanes.settle(self.at(), id, outcome, replayable) {
+            Settled::Answer => drop(self.flying.insert(id)),
+            Settled::Again => {
+                assert!(replayable, "what cannot be sent again is not");
+                assert!(matches!(answer, Answer::Limited(_) | Answer::Overloaded(_)));
+                self.waiting.insert(id, "again".into());
+            }
+        }
+    }
+
+    fn pump(&mut self) {
+        for _ in 0..10_000 {
+            match self.lanes.poll(self.at()) {
+                Step::Start(id) => {
+                    assert!(self.waiting.remove(&id).is_some(), "only what waits starts, and once");
+                    self.started.insert(id);
+                    self.transcript.push(format!("{:?} start {id:?}", self.now));
+                }
+                Step::Expire(id, refusal) => {
+                    assert!(self.waiting.remove(&id).is_some(), "only what waits expires, and once");
+                    assert!(self.drained || refusal.reason == RefusalReason::Deadline);
+                    self.transcript.push(format!("{:?} expire {id:?}", self.now));
+                }
+                Step::Wait(next) => {
+                    if let Some(next) = next {
+                        assert!(
+                            next + Duration::from_micros(1) > self.at(),
+                            "a wait is not over when it begins"
+                        );
+                    }
+                    return self.tell();
+                }
+            }
+        }
+        panic!("poll never waits");
+    }
+
+    fn tell(&mut self) {
+        while let Some(event) = self.lanes.next_event() {
+            if let Event::LimitLearnt { requests_per_second, .. } = &event {
+                assert!(requests_per_second.is_finite() && *requests_per_second > 0.0);
+            }
+            self.transcript.push(format!("{event:?}"));
+        }
+    }
+
+    /// Nothing is lost and nothing is twice: what the machine shows is what the onlooker counted.
+    fn check(&self) {
+        let views = self.lanes.snapshot(self.at());
+        let queued: usize = views.iter().map(|view| view.queue_depth).sum();
+        let flying: usize = views.iter().map(|view| view.in_flight).sum();
+        assert_eq!(queued, self.waiting.len());
+        assert_eq!(flying, self.started.len() + self.flying.len());
+        assert!(views.len() <= 5, "four lanes and the one for the rest");
+        for view in &views {
+            assert!(view.queue_depth <= 21, "the queue's bound (and one that came back)");
+            assert!(view.pace.is_finite() && view.pace > 0.0);
+        }
+    }
+}
+
+fn pick(all: &[TicketId], which: u8) -> Option<TicketId> {
+    all.get(usize::from(which) % all.len().max(1)).copied()
+}
+
+fn law() -> impl Strategy<Value = LawName> {
+    prop_oneof![3 => Just(LawName::Learnt), 1 => Just(LawName::Aimd), 1 => Just(LawName::Fixed)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Tickets are conserved, bounds hold, waits are honest, and nothing panics; the same inputs give the same
+    /// transcript.
+    #[test]
+    fn the_machine_keeps_its_books(law in law(), ops in ops()) {
+        let epoch = Instant::now();
+        let transcripts: Vec<Vec<String>> = (0..2)
+            .map(|_| {
+                let mut watched = Watched::new(settings(law), epoch);
+                for op in &ops {
+                    watched.run(op);
+                }
+                watched.transcript
+            })
+            .collect();
+        prop_assert_eq!(&transcripts[0], &transcripts[1]);
+    }
+
+    /// Nothing happens before the moment that `Wait` names.
+    #[test]
+    fn a_wait_is_honest(law in law(), ops in ops()) {
+        let mut watched = Watched::new(settings(law), Instant::now());
+        for op in &ops {
+            watched.run(op);
+            let Step::Wait(Some(next)) = watched.lanes.poll(watched.at()) else { continue };
+            let before = next.checked_sub(Duration::from_micros(50)).unwrap();
+            if before > watched.at() {
+                prop_assert!(matches!(watched.lanes.poll(before), Step::Wait(_)));
+                watched.now = before - watched.epoch;
+            }
+        }
+    }
+
+    /// At a fixed pace: first come, first served, and never more than the pace allows in any stretch of time.
+    #[test]
+    fn a_fixed_pace_is_kept(gaps in proptest::collection::vec(0_u64..300, 2..120), rate in 2_u32..50) {
+        let epoch = Instant::now();
+        let mut settings = settings(LawName::Fixed);
+        settings.law.fixed_rate = Rate::new(f64::from(rate));
+        settings.queue.lane_tickets_max = 1_000;
+        let mut lanes = Lanes::new(settings, epoch);
+        let (mut now, mut starts, mut order) = (epoch, Vec::new(), Vec::new());
+        let mut arrivals = gaps.iter();
+        let mut arrival = Some(now);
+        loop {
+            match lanes.poll(now) {
+                Step::Start(id) => {
+                    starts.push(now - epoch);
+                    order.push(id);
+                    lanes.release(now, id);
+                }
+                Step::Expire(..) => unreachable!("deadlines are far"),
+                Step::Wait(next) => match (next, arrival) {
+                    (Some(next), Some(at)) if next < at => now = next,
+                    (_, Some(at)) => {
+                        now = at;
+                        lanes.submit(now, &key(0), Ticket { deadline: now + Duration::from_hours(1) }).unwrap();
+                        arrival = arrivals.next().map(|gap| at + Duration::from_millis(*gap));
+                    }
+                    (Some(next), None) => now = next,
+                    (None, None) => break,
+                },
+            }
+        }
+        prop_assert_eq!(order.len(), gaps.len() + 1);
+        prop_assert!(order.is_sorted(), "first come, first served");
+        for (first, from) in starts.iter().enumerate() {
+            for (last, until) in starts.iter().enumerate().skip(first) {
+                let allowed = f64::from(rate) * (*until - *from).as_secs_f64() + 1.0 + 0.5;
+                prop_assert!((last - first + 1) as f64 <= allowed + 1e-6, "{} in {:?}", last - first + 1, *until - *from);
+            }
+        }
+    }
+
+    /// The strict pacer is the textbook's algorithm: it agrees with an independent implementation on every instant.
+    #[test]
+    fn the_pacer_agrees_with_an_oracle(gaps in proptest::collection::vec(0_u64..400, 1..200), per_second in 1_u32..100) {
+        let period = Duration::from_millis(1_000 / u64::from(per_second));
+        let quota = Oracle::with_period(period).unwrap().allow_burst(NonZeroU32::MIN);
+        let clock = FakeRelativeClock::default();
+        let oracle = RateLimiter::direct_with_clock(quota, clock.clone());
+        let rate = Rate::new(1.0 / period.as_secs_f64());
+        let (mut pacer, mut millis) = (Pacer::strict(), 0_u64);
+        for gap in gaps {
+            millis += gap;
+            clock.advance(Duration::from_millis(gap));
+            let now = Duration::from_millis(millis).as_secs_f64();
+            let ours = pacer.ready_at(rate) <= now + 1e-9;
+            prop_assert_eq!(ours, oracle.check().is_ok(), "at {} ms", millis);
+            if ours {
+                pacer.take(now, rate);
+            }
+        }
+    }
+
+    /// Whatever people write as a rate is read or refused, never a panic, and what is shown can be read again.
+    #[test]
+    fn rates_are_read_or_refused(text in "\\PC{0,20}") {
+        if let Ok(quota) = text.parse::<Quota>() {
+            prop_assert_eq!(quota.to_string().parse::<Quota>().unwrap(), quota);
+        }
+    }
+}
+
+/// Twenty refusals of one burst are one episode: the pace falls once.
+#[test]
+fn a_burst_of_refusals_cuts_once() {
+    let epoch = Instant::now();
+    let mut settings = settings(LawName::Aimd);
+    settings.law.start_rate = Rate::new(1_000.0);
+    let mut lanes = Lanes::new(settings, epoch);
+    let mut now = epoch;
+    let mut flying = Vec::new();
+    while flying.len() < 20 {
+        lanes.submit(now, &key(0), Ticket { deadline: now + Duration::from_mins(1) }).unwrap();
+        while let Step::Start(id) = lanes.poll(now) {
+            flying.push(id);
+        }
+        now += Duration::from_millis(1);
+    }
+    let pace = |lanes: &Lanes, now| lanes.snapshot(now)[0].pace;
+    let before = pace(&lanes, now);
+    for id in flying {
+        lanes.settle(now, id, Outcome::Limited(Hint::default()), false);
+        lanes.release(now, id);
+    }
+    assert!((pace(&lanes, now) - before / 2.0).abs() < 1e-6);
+}
+
+/// A limit on a whole credential: its lanes start only when it grants, and a refusal that it made teaches the lanes
+/// nothing.
+#[test]
+fn every_node_of_a_path_must_grant() {
+    let epoch = Instant::now();
+    let mut settings = settings(LawName::Fixed);
+    settings.law.fixed_rate = Rate::new(1_000.0);
+    let mut lanes = Lanes::new(settings, epoch);
+    let (messages, analytics, stranger) = (key(0), key(1), key(2));
+    lanes.limit_shared(Level::Credential, &messages, Rate::new(10.0));
+    let far = Ticket { deadline: epoch + Duration::from_mins(1) };
+    let mut owners = BTreeMap::new();
+    for lane in [&messages, &analytics, &stranger] {
+        for _ in 0..5 {
+            owners.insert(lanes.submit(epoch, lane, far).unwrap().0, lane.credential);
+        }
+    }
+    let mut starts: BTreeMap<Option<CredentialHash>, Vec<Duration>> = BTreeMap::new();
+    let mut now = epoch;
+    loop {
+        match lanes.poll(now) {
+            Step::Start(id) => {
+                starts.entry(owners[&id]).or_default().push(now - epoch);
+                lanes.release(now, id);
+            }
+            Step::Wait(Some(next)) => now = next,
+            Step::Wait(None) => break,
+            Step::Expire(..) => unreachable!("deadlines are far"),
+        }
+    }
+    let limited = &starts[&messages.credential];
+    assert_eq!(limited.len(), 10);
+    assert!(limited.windows(2).all(|pair| pair[1] - pair[0] > Duration::from_millis(94)), "{limited:?}");
+    assert!(*starts[&stranger.credential].last().unwrap() < Duration::from_millis(20));
+}
+
+/// A pause longer than a deadline is an answer at once, not a wait until the deadline.
+#[test]
+fn what_a_pause_makes_impossible_is_refused_at_once() {
+    let epoch = Instant::now();
+    let mut lanes = Lanes::new(settings(LawName::Learnt), epoch);
+    let soon = Ticket { deadline: epoch + Duration::from_secs(10) };
+    let (first, _) = lanes.submit(epoch, &key(0), soon).unwrap();
+    let (second, _) = lanes.submit(epoch, &key(0), soon).unwrap();
+    assert_eq!(lanes.poll(epoch), Step::Start(first));
+    let hour = Hint { retry_after: Some(Duration::from_hours(1)), level: Level::Route };
+    assert_eq!(lanes.settle(epoch, first, Outcome::Limited(hour), true), Settled::Answer);
+    assert!(matches!(lanes.poll(epoch), Step::Expire(id, refusal)
+        if id == second && refusal.reason == RefusalReason::Deadline));
+    let refused = lanes.submit(epoch, &key(0), soon).unwrap_err();
+    assert_eq!(refused.reason, RefusalReason::Deadline);
+}
