@@ -31,7 +31,7 @@
 //! ```text
 //! accept     proxy::accept      a connection; over the cap it waits in the backlog
 //! classify   proxy::classify    head -> lane key, or an answer that says what is wrong
-//! buffer     proxy::arriving    the body, up to its cap, so that it can be sent again
+//! buffer     proxy::body        the body, up to its cap, so that it can be sent again
 //! admit      Gate::enter        a ticket, or a refusal: queue full, deadline, draining
 //! queue      control::queue     first in, first out; a client that leaves leaves no trace
 //! pace       control::lane      every node of the key's path grants, at one moment

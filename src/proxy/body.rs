@@ -314,3 +314,120 @@ impl fmt::Debug for Source {
 pub(super) fn lock(source: &Mutex<Source>) -> MutexGuard<'_, Source> {
     source.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body::Frame;
+    use http_body_util::BodyExt;
+    use proptest::prelude::*;
+    use std::convert::Infallible;
+
+    /// A body in pieces, with no announced length.
+    struct Pieces(VecDeque<Frame<Bytes>>);
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.pop_front().map(Ok))
+        }
+    }
+
+    fn pieces(sizes: &[usize], trailers: Option<HeaderMap>) -> (Pieces, Vec<u8>) {
+        let mut whole = Vec::new();
+        let mut frames = VecDeque::new();
+        for (index, size) in sizes.iter().enumerate() {
+            let data = vec![u8::try_from(index % 256).unwrap(); *size];
+            whole.extend_from_slice(&data);
+            frames.push_back(Frame::data(Bytes::from(data)));
+        }
+        frames.extend(trailers.map(Frame::trailers));
+        (Pieces(frames), whole)
+    }
+
+    fn run<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap()
+            .block_on(work)
+    }
+
+    proptest! {
+        #[test]
+        fn every_attempt_sends_the_same_bytes_and_memory_comes_back(
+            sizes in proptest::collection::vec(0_usize..60, 0..20),
+            cap in 0_usize..600,
+            total in 0_usize..600,
+            is_filled in any::<bool>(),
+            broken_off in proptest::collection::vec(0_usize..5, 0..3),
+            has_trailers in any::<bool>(),
+        ) {
+            run(async {
+                let trailers = has_trailers.then(|| HeaderMap::from_iter([(http::header::ETAG, "x".parse().unwrap())]));
+                let (body, whole) = pieces(&sizes, trailers.clone());
+                let budget = Arc::new(Budget::new(cap, total, Duration::from_secs(30)));
+                let replay = Replay::new(body, &budget);
+                if is_filled {
+                    replay.fill().await.unwrap();
+                    prop_assert!(budget.used() <= cap.min(total));
+                    prop_assert_eq!(replay.can_replay(), whole.len() <= cap.min(total));
+                }
+                // Attempts that were broken off somewhere; the next may follow as long as it can be replayed.
+                for frames in broken_off {
+                    let mut attempt = replay.start(None);
+                    for _ in 0..frames {
+                        let _frame = attempt.frame().await;
+                    }
+                    if !replay.can_resend() {
+                        return Ok(());
+                    }
+                }
+                let sent = replay.start(None).collect().await.unwrap();
+                prop_assert_eq!(sent.trailers(), trailers.as_ref());
+                prop_assert_eq!(&sent.to_bytes()[..], &whole[..]);
+                prop_assert!(replay.delivery().is_complete());
+                if replay.can_replay() {
+                    prop_assert_eq!(&replay.start(None).collect().await.unwrap().to_bytes()[..], &whole[..]);
+                }
+                drop(replay);
+                prop_assert_eq!(budget.used(), 0);
+                Ok(())
+            })?;
+        }
+    }
+
+    #[test]
+    fn an_earlier_attempt_ends_when_the_next_begins() {
+        run(async {
+            let (body, _) = pieces(&[3, 3], None);
+            let replay = Replay::new(body, &Arc::new(Budget::new(100, 100, Duration::from_secs(30))));
+            let mut first = replay.start(None);
+            assert!(first.frame().await.unwrap().is_ok());
+            let second = replay.start(None);
+            assert!(first.frame().await.unwrap().is_err());
+            assert_eq!(second.collect().await.unwrap().to_bytes(), &[0, 0, 0, 1, 1, 1][..]);
+        });
+    }
+
+    #[test]
+    fn a_body_without_end_is_a_failure_and_a_known_length_is_told() {
+        run(async {
+            let budget = Arc::new(Budget::new(100, 100, Duration::from_secs(30)));
+            let known = Replay::new(http_body_util::Full::new(Bytes::from_static(b"abc")), &budget);
+            assert_eq!(known.start(None).size_hint().exact(), Some(3));
+            let (sender, silent) = http_body_util::channel::Channel::<Bytes, Infallible>::new(1);
+            let replay = Replay::new(silent, &budget);
+            assert_eq!(replay.fill().await.unwrap_err().kind, ErrorKind::BodyTimeout);
+            assert_eq!(replay.failure().unwrap().kind, ErrorKind::BodyTimeout);
+            assert!(!replay.can_replay());
+            drop(sender);
+        });
+    }
+}

@@ -7,7 +7,7 @@ use crate::config::Upstream;
 use crate::control::LaneKey;
 use http::header::{AUTHORIZATION, COOKIE, HOST, MAX_FORWARDS, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::uri::{Authority, PathAndQuery};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use std::sync::Arc;
 
@@ -92,7 +92,7 @@ impl Classifier {
                 if authority.as_str().contains('@') {
                     return Err(bad("A request target may not carry user information."));
                 }
-                if !self.upstream.answers_to(authority) {
+                if !self.upstream.answers_to(authority) && !self.has_scheme_s_port(head, authority) {
                     return Err(self.other_site());
                 }
             }
@@ -103,6 +103,15 @@ impl Classifier {
             _ => (),
         }
         Ok(())
+    }
+
+    /// `http://H:80/` is `http://H/`, and so means an upstream `https://H` too.
+    fn has_scheme_s_port(&self, head: &Parts, authority: &Authority) -> bool {
+        let own_port = if head.uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+        let is_default = self.upstream.authority.port().is_none();
+        is_default
+            && authority.port_u16() == Some(own_port)
+            && authority.host().eq_ignore_ascii_case(&self.upstream.host)
     }
 
     fn other_site(&self) -> ProxyError {
@@ -236,6 +245,8 @@ mod tests {
         for (target, expected) in [
             ("http://api.example.com/x", None),
             ("https://api.example.com:443/x", None),
+            ("http://api.example.com:80/x", None),
+            ("https://api.example.com:80/x", Some(ErrorKind::OtherSite)),
             ("http://api.example.com:8080/x", Some(ErrorKind::OtherSite)),
             ("http://other.example/x", Some(ErrorKind::OtherSite)),
             ("http://u:p@api.example.com/x", Some(ErrorKind::BadRequest)),

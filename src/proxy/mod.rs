@@ -14,6 +14,7 @@ mod connection;
 mod credential;
 mod dial;
 mod error;
+mod failure;
 mod headers;
 mod pool;
 mod respond;

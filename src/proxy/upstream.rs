@@ -9,7 +9,8 @@
 use super::arriving::Arriving;
 use super::body::Replay;
 use super::dial::{self, Dial, Dialled, Tower};
-use super::error::{ErrorKind, ProxyError, find};
+use super::error::{ErrorKind, ProxyError};
+use super::failure::{Failed, explain};
 use super::headers;
 use super::pool::{Lease, Pool};
 use super::sending::{Invite, Sending};
@@ -18,11 +19,12 @@ use crate::gate::clock;
 use http::header::{EXPECT, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{http1, http2};
 use hyper_util::client::legacy::connect::Connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{sleep_until, timeout};
 use tower_service::Service;
@@ -40,10 +42,18 @@ struct Shared {
     dial: Box<dyn Dial>,
     pool: Arc<Pool>,
     /// The one HTTP/2 connection, if ALPN chose HTTP/2.
-    http2: Mutex<Option<http2::SendRequest<Sending>>>,
+    http2: Mutex<Option<Http2>>,
+    http2_made: AtomicU64,
     /// Held while the first connections of an https upstream find out what it speaks.
     finding_out: tokio::sync::Mutex<()>,
     settings: ProxySettings,
+}
+
+/// An HTTP/2 connection, and which one it is.
+#[derive(Clone)]
+struct Http2 {
+    sender: http2::SendRequest<Sending>,
+    id: u64,
 }
 
 /// The head of a request to the upstream, before it is known over which protocol it goes.
@@ -91,6 +101,7 @@ impl Client {
             dial,
             pool: Arc::new(Pool::new(settings.pool_idle_max)),
             http2: Mutex::new(None),
+            http2_made: AtomicU64::new(0),
             finding_out: tokio::sync::Mutex::new(()),
             settings: settings.clone(),
         };
@@ -128,7 +139,7 @@ impl Client {
     ) -> Result<Response<Arriving>, Failed> {
         match self.connection(anew).await? {
             (Line::Http1(lease), kept) => self.over_http1(lease, kept, head, replay).await,
-            (Line::Http2(sender), kept) => self.over_http2(sender, kept, head, replay).await,
+            (Line::Http2(line), kept) => self.over_http2(line, kept, head, replay).await,
         }
     }
 
@@ -159,8 +170,11 @@ impl Client {
                 }
             });
         }
-        let response =
-            lease.sender.try_send_request(request).await.map_err(|error| self.failed(error, kept))?;
+        let response = lease
+            .sender
+            .try_send_request(request)
+            .await
+            .map_err(|error| Failed::of(error, kept, &self.shared.upstream))?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failed::from(ProxyError::new(
                 ErrorKind::HttpProtocol,
@@ -175,7 +189,7 @@ impl Client {
 
     async fn over_http2(
         &self,
-        mut sender: http2::SendRequest<Sending>,
+        mut line: Http2,
         kept: bool,
         head: &Outgoing,
         replay: &Replay,
@@ -185,15 +199,19 @@ impl Client {
         *request.uri_mut() = uri(&self.shared.upstream, head.target.clone());
         *request.headers_mut() = head.headers.clone();
         request.headers_mut().remove(EXPECT);
-        let response = sender.try_send_request(request).await.map_err(|error| self.failed(error, kept))?;
+        let response = line.sender.try_send_request(request).await.map_err(|error| {
+            // It may only have said goodbye, but the next request must not depend on that.
+            self.forget_http2(line.id);
+            Failed::of(error, kept, &self.shared.upstream)
+        })?;
         let patience = self.shared.settings.stream_idle;
         Ok(response.map(|body| Arriving::new(body, None, patience)))
     }
 
     /// A connection, and whether it was kept from an earlier exchange.
     async fn connection(&self, anew: bool) -> Result<(Line, bool), Failed> {
-        if let Some(sender) = self.http2() {
-            return Ok((Line::Http2(sender), true));
+        if let Some(line) = self.http2() {
+            return Ok((Line::Http2(line), true));
         }
         if !anew && let Some(lease) = self.shared.pool.take() {
             return Ok((Line::Http1(lease), true));
@@ -210,8 +228,8 @@ impl Client {
         // An https upstream may speak HTTP/2, and then one connection serves all: the first ones take turns.
         let _turn = if self.shared.upstream.scheme == http::uri::Scheme::HTTPS && self.shared.pool.is_new() {
             let turn = self.shared.finding_out.lock().await;
-            if let Some(sender) = self.http2() {
-                return Ok(Line::Http2(sender));
+            if let Some(line) = self.http2() {
+                return Ok(Line::Http2(line));
             }
             Some(turn)
         } else {
@@ -221,7 +239,7 @@ impl Client {
         let dialled = dialled.map_err(|error| dial::explain(error, &self.shared.upstream))?;
         let made =
             if dialled.is_http2 { self.speak_http2(dialled).await } else { self.speak_http1(dialled).await };
-        made.map_err(|error| self.explain(error))
+        made.map_err(|error| explain(error, &self.shared.upstream))
     }
 
     async fn speak_http1(&self, dialled: Dialled) -> Result<Line, hyper::Error> {
@@ -243,16 +261,25 @@ impl Client {
                 tracing::debug!(%error, "HTTP/2 connection to the upstream ended");
             }
         });
-        *self.shared.http2.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender.clone());
-        Ok(Line::Http2(sender))
+        let line = Http2 { sender, id: self.shared.http2_made.fetch_add(1, Ordering::Relaxed) };
+        *self.lock_http2() = Some(line.clone());
+        Ok(Line::Http2(line))
     }
 
-    fn http2(&self) -> Option<http2::SendRequest<Sending>> {
-        let mut kept = self.shared.http2.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.as_ref().is_some_and(http2::SendRequest::is_closed) {
+    fn http2(&self) -> Option<Http2> {
+        let mut kept = self.lock_http2();
+        if kept.as_ref().is_some_and(|line| line.sender.is_closed()) {
             *kept = None;
         }
         kept.clone()
+    }
+
+    fn forget_http2(&self, id: u64) {
+        self.lock_http2().take_if(|line| line.id == id);
+    }
+
+    fn lock_http2(&self) -> MutexGuard<'_, Option<Http2>> {
+        self.shared.http2.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long a connection may be kept: what the origin announces less a margin, else what is safe with most.
@@ -276,32 +303,6 @@ impl Client {
             }
         }
     }
-
-    fn failed(&self, error: TrySendError<Request<Sending>>, kept: bool) -> Failed {
-        let unsent = error.message().is_some() || is_refused_stream(error.error());
-        Failed { error: self.explain(error.into_error()), unsent, kept }
-    }
-
-    fn explain(&self, error: hyper::Error) -> ProxyError {
-        let upstream = &self.shared.upstream;
-        let (kind, detail) = if error.is_parse() || error.is_parse_too_large() {
-            (ErrorKind::HttpProtocol, format!("{upstream} did not answer with valid HTTP: {error}."))
-        } else if let Some(tls) = find::<rustls::Error>(&error) {
-            (ErrorKind::TlsProtocol, format!("TLS with {upstream} failed: {tls}."))
-        } else if find::<h2::Error>(&error)
-            .is_some_and(|error| error.reason() == Some(h2::Reason::PROTOCOL_ERROR))
-        {
-            (ErrorKind::HttpProtocol, format!("{upstream} did not answer with valid HTTP/2: {error}."))
-        } else {
-            (
-                ErrorKind::ConnectionTerminated,
-                format!(
-                    "{upstream} ended the connection before it answered. The request may have been processed."
-                ),
-            )
-        };
-        ProxyError::new(kind, detail).because(error)
-    }
 }
 
 impl fmt::Debug for Client {
@@ -313,32 +314,7 @@ impl fmt::Debug for Client {
 /// A way to the upstream.
 enum Line {
     Http1(Lease),
-    Http2(http2::SendRequest<Sending>),
-}
-
-/// Why an attempt failed, and what that says about another one.
-struct Failed {
-    error: ProxyError,
-    /// Nothing of the request was processed, for certain.
-    unsent: bool,
-    /// The connection was kept from an earlier exchange.
-    kept: bool,
-}
-
-impl Failed {
-    /// A kept connection that had died says nothing about the request (RFC 9112 9.3.1).
-    fn may_retry(&self, method: &Method, replay: &Replay) -> bool {
-        let idempotent = method.is_idempotent() && replay.can_replay();
-        self.kept
-            && self.error.kind == ErrorKind::ConnectionTerminated
-            && ((self.unsent && replay.can_resend()) || idempotent)
-    }
-}
-
-impl From<ProxyError> for Failed {
-    fn from(error: ProxyError) -> Self {
-        Self { error, unsent: false, kept: false }
-    }
+    Http2(Http2),
 }
 
 /// The target at the upstream, put together from its parts: no text of a client can change the authority.
@@ -348,14 +324,6 @@ fn uri(upstream: &Upstream, target: PathAndQuery) -> Uri {
     parts.authority = Some(upstream.authority.clone());
     parts.path_and_query = Some(target);
     Uri::from_parts(parts).expect("scheme, authority and path are all there")
-}
-
-/// HTTP/2 says of some streams that they were never looked at (RFC 9113 8.7).
-fn is_refused_stream(error: &hyper::Error) -> bool {
-    find::<h2::Error>(error).is_some_and(|error| {
-        error.reason() == Some(h2::Reason::REFUSED_STREAM)
-            || (error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR))
-    })
 }
 
 #[expect(clippy::disallowed_methods, reason = "a connection lives by itself: its end is the end of its task")]

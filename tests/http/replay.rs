@@ -4,6 +4,7 @@ use super::client::{Client, ask, request};
 use super::origin::{Origin, Reply, Seen, ok, reply};
 use super::through::{Through, eventually, fixed};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tidegate::config::ReplayPolicy;
 
 /// Refuses the first `count` requests, then answers.
@@ -130,4 +131,31 @@ async fn a_refusal_before_the_body_was_asked_for_leaves_it_with_the_client() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n").await;
     assert_eq!(client.response().await.status, 200);
     assert_eq!(origin.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn a_refusal_that_cannot_be_waited_out_is_the_api_s_own_answer() {
+    let refusal = || reply("429 Too Many Requests", "Retry-After: 30\r\nX-Why: limit\r\n", "slow down");
+    let origin = refuses(1_000, refusal).await;
+    let short = |proxy: &mut tidegate::config::ProxySettings| proxy.queue_deadline = Duration::from_secs(2);
+    let through = Through::with(origin.address, short, fixed(1e4));
+    let response = ask(through.address, request("POST", "/", "", "abc")).await;
+    assert_eq!((response.status, response.text().as_str()), (429, "slow down"));
+    assert_eq!((response.field("retry-after"), response.field("x-why")), (Some("30"), Some("limit")));
+    assert_eq!(response.field("proxy-status"), None);
+}
+
+#[tokio::test]
+async fn a_refusal_that_a_drain_overtakes_is_the_api_s_own_answer() {
+    let refusal = || reply("429 Too Many Requests", "Retry-After: 60\r\n", "slow down");
+    let origin = refuses(1_000, refusal).await;
+    let mut through = Through::to(origin.address);
+    let mut client = Client::connect(through.address).await;
+    client.send(request("HEAD", "/", "", "")).await;
+    eventually("it was refused", || through.told.attempts().len() == 1).await;
+    through.drain(Duration::from_millis(500));
+    let (status, fields) = client.head().await;
+    assert_eq!(status, 429);
+    assert!(fields.contains(&("retry-after".to_owned(), "60".to_owned())));
+    through.gone().await;
 }

@@ -12,9 +12,12 @@ use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tidegate::config::{ProxySettings, Upstream};
+use tidegate::gate::clock;
 use tidegate::proxy::Client;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -58,7 +61,11 @@ impl TlsOrigin {
                     let stream = TokioIo::new(stream);
                     if http2 {
                         let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                        drop(builder.serve_connection(stream, service_fn(say)).await);
+                        let mut connection = pin!(builder.serve_connection(stream, service_fn(say)));
+                        if tokio::time::timeout(HTTP2_LIFE, &mut connection).await.is_err() {
+                            connection.as_mut().graceful_shutdown();
+                            drop(connection.await);
+                        }
                     } else {
                         let builder = hyper::server::conn::http1::Builder::new();
                         drop(builder.serve_connection(stream, service_fn(say)).await);
@@ -98,6 +105,21 @@ fn through(address: SocketAddr, roots: &[CertificateDer<'static>]) -> Through {
     let settings = ProxySettings::default();
     let client = Client::with_connector(connector, &upstream, &settings);
     Through::over(&upstream, settings, fixed(10_000.0), client)
+}
+
+/// After so long an origin says goodbye to its HTTP/2 connections.
+const HTTP2_LIFE: Duration = Duration::from_millis(300);
+
+#[tokio::test]
+async fn a_goodbye_over_http2_costs_no_post() {
+    let origin = TlsOrigin::start("localhost", &[b"h2"]).await;
+    let through = through(origin.address, std::slice::from_ref(&origin.certificate));
+    let start = clock::now();
+    while clock::now() - start < HTTP2_LIFE * 5 {
+        let response = ask(through.address, request("POST", "/", "", "abc")).await;
+        assert_eq!(response.status, 200, "{}", response.text());
+    }
+    assert!(origin.connections.load(Ordering::Relaxed) >= 4);
 }
 
 #[tokio::test]
