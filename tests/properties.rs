@@ -444,3 +444,17 @@ fn what_a_pause_makes_impossible_is_refused_at_once() {
     let refused = lanes.submit(epoch, &key(0), soon).unwrap_err();
     assert_eq!(refused.reason, RefusalReason::Deadline);
 }
+
+/// In a drain, a refusal that cannot be waited out is answered by us: the ticket is refused as draining.
+#[test]
+fn a_drain_answers_for_itself() {
+    let epoch = Instant::now();
+    let mut lanes = Lanes::new(settings(LawName::Learnt), epoch);
+    let (id, _) = lanes.submit(epoch, &key(0), Ticket { deadline: epoch + Duration::from_mins(2) }).unwrap();
+    assert_eq!(lanes.poll(epoch), Step::Start(id));
+    lanes.drain(epoch, epoch + Duration::from_millis(500));
+    let second = Hint { retry_after: Some(Duration::from_secs(1)), level: Level::Route };
+    assert_eq!(lanes.settle(epoch, id, Outcome::Limited(second), true), Settled::Again);
+    assert!(matches!(lanes.poll(epoch), Step::Expire(gone, refusal)
+        if gone == id && refusal.reason == RefusalReason::Draining));
+}

@@ -5,6 +5,7 @@ use super::pacer::Pacer;
 use super::queue::Queue;
 use super::rate::Rate;
 use super::settings::LawSettings;
+use super::shared::Shared;
 use super::{LaneKey, LaneView};
 use std::sync::Arc;
 
@@ -106,6 +107,12 @@ impl Lane {
             wake: f64::INFINITY,
             told: None,
         }
+    }
+
+    /// When every node of the lane's path grants.
+    pub(super) fn ready_at(&mut self, shared: &mut Shared, now: f64) -> f64 {
+        let waiting = self.queue.ready_len();
+        self.node.ready_at(now, waiting).max(shared.ready_at(&self.key, now, waiting))
     }
 
     /// Nothing waits and nothing flies.

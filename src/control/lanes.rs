@@ -212,7 +212,7 @@ impl Lanes {
             let refusal = self.refuse(now, index, late_reason(self.draining_until));
             return Some(Step::Expire(id, refusal));
         }
-        if lane.queue.ready_len() == 0 || ready_at(&mut self.shared, lane, now) > now + SAME {
+        if lane.queue.ready_len() == 0 || lane.ready_at(&mut self.shared, now) > now + SAME {
             return None;
         }
         let id = lane.queue.candidate(lane.node.law.probes())?;
@@ -298,10 +298,18 @@ impl Lanes {
         let seconds = match rest(&self.settings.retry, reason, hint, entry.returns, deadline - now) {
             Rest::Seconds(seconds) => seconds,
             Rest::Spent => return Settled::Answer,
-            Rest::TooLong => {
-                let reason = late_reason(self.draining_until);
+            Rest::TooLong if self.draining_until.is_none() => {
+                let reason = RefusalReason::Deadline;
                 self.events.push_back(Event::Refused { lane: Arc::clone(&lane.name), reason });
                 return Settled::Answer;
+            }
+            // A drain ends waits that the API would have had time for: the answer to that is ours. The ticket is due
+            // at once, and refused when its lane is looked at.
+            Rest::TooLong => {
+                entry.state = State::Waiting;
+                lane.in_flight = lane.in_flight.saturating_sub(1);
+                lane.queue.insert(id, now, None);
+                return Settled::Again;
             }
         };
         entry.returns = entry.returns.saturating_add(1);
@@ -343,7 +351,7 @@ impl Lanes {
     fn schedule(&mut self, now: f64, index: u32) {
         let Some(lane) = self.roster.get_mut(index) else { return };
         let start = if lane.queue.ready_len() > 0 {
-            ready_at(&mut self.shared, lane, now)
+            lane.ready_at(&mut self.shared, now)
         } else {
             // Tells the law that nothing waits from now on.
             lane.node.law.rate(now, 0);
@@ -383,12 +391,6 @@ impl Lanes {
     fn instant(&self, seconds: f64) -> Instant {
         self.epoch + Duration::from_secs_f64(seconds.clamp(0.0, 1e9))
     }
-}
-
-/// When every node of the lane's path grants.
-fn ready_at(shared: &mut Shared, lane: &mut Lane, now: f64) -> f64 {
-    let waiting = lane.queue.ready_len();
-    lane.node.ready_at(now, waiting).max(shared.ready_at(&lane.key, now, waiting))
 }
 
 /// Why a request that is too late is: the deadline was its own, or that of a drain.

@@ -30,7 +30,7 @@ pub use tracked::Tracked;
 pub use upstream::Client;
 
 use crate::config::{ProxySettings, ReplayPolicy, Upstream};
-use crate::control::{Event, LaneKey, Outcome, Refusal, RetryReason, Ticket};
+use crate::control::{Event, LaneKey, Outcome, Refusal, RefusalReason, RetryReason, Ticket};
 use crate::gate::{Flight, Gate, Pass, Verdict, clock};
 use crate::observe::{Attempt, Observer};
 use arriving::Arriving;
@@ -305,7 +305,8 @@ impl Answer {
 /// What a request gets that is not let through: the API's own refusal if there is one, else ours.
 fn refused(refusal: &Refusal, last: Option<Response<Content>>, account: &mut Account) -> Answer {
     account.exchange().lane = Arc::clone(&refusal.lane);
-    if let Some(response) = last {
+    // What a drain cuts short is our doing, not the API's.
+    if let Some(response) = last.filter(|_| refusal.reason != RefusalReason::Draining) {
         return Answer { response, flight: None, local: None };
     }
     let (response, local) = respond::to_refusal(refusal);
