@@ -458,3 +458,20 @@ fn a_drain_answers_for_itself() {
     assert!(matches!(lanes.poll(epoch), Step::Expire(gone, refusal)
         if gone == id && refusal.reason == RefusalReason::Draining));
 }
+
+/// A credential that hardly asked is no measure for the next one: a new lane of the route starts like any other.
+#[test]
+fn a_quiet_credential_slows_no_other() {
+    let epoch = Instant::now();
+    let mut lanes = Lanes::new(settings(LawName::Learnt), epoch);
+    let mut now = epoch;
+    for credential in [0, 2] {
+        let (id, _) =
+            lanes.submit(now, &key(credential), Ticket { deadline: now + Duration::from_mins(2) }).unwrap();
+        assert_eq!(lanes.poll(now), Step::Start(id), "its first request leaves at once");
+        now += Duration::from_millis(20);
+        lanes.settle(now, id, Outcome::Accepted, true);
+        lanes.release(now, id);
+    }
+    assert!(lanes.snapshot(now).iter().all(|view| view.pace >= 4.0));
+}

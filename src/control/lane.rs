@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// Two moments closer than this are the same: what a conversion between clock and seconds may lose.
 pub(super) const SAME: f64 = 1e-7;
 
+/// A new credential's first request waits at most this long for its predecessor's phase.
+const FOLLOWED_SECONDS: f64 = 1.0;
+
 /// One limit of a path: a law that says how fast, and a pacer that says when.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
@@ -31,8 +34,12 @@ impl Node {
         let prior = donor.and_then(|donor| donor.law.prior());
         let law = Law::new(settings, prior.as_ref(), now);
         let mut node = Self::new(law);
-        if let (Some(donor), true) = (donor, prior.is_some()) {
-            node.pacer.follow(&donor.pacer, now, node.law.current_rate());
+        // A phase is worth following once there is a limit to have one against, and where that costs a moment only.
+        let rate = node.law.current_rate();
+        let follows =
+            prior.is_some() && !node.law.is_starting() && rate.interval_seconds() <= FOLLOWED_SECONDS;
+        if let Some(donor) = donor.filter(|_| follows) {
+            node.pacer.follow(&donor.pacer, now, rate);
         }
         node
     }

@@ -56,6 +56,7 @@ pub(super) struct Prior {
 #[derive(Clone, Debug)]
 pub(super) struct Learnt {
     probe_period: f64,
+    start_rate: f64,
     doubling_seconds: f64,
     rate: f64,
     /// The pace after the last episode, and the fastest since.
@@ -104,6 +105,7 @@ impl Learnt {
         }
         let mut law = Self {
             probe_period: settings.probe_period_seconds,
+            start_rate: settings.start_rate.get(),
             doubling_seconds: settings.start_doubling_seconds,
             rate,
             base: rate,
@@ -319,16 +321,13 @@ impl Learnt {
         wanted.max((1.0 / (PROBE_SHARE_MAX * rate)).min(120.0))
     }
 
+    /// What another credential's lane of the same route can start from; nothing before a first refusal taught something,
+    /// but the pace that was really used without one.
     pub(super) fn prior(&self) -> Option<Prior> {
         if self.starting {
-            // A lane without a limit: another credential may start at what this one really used.
             let used = self.history.recent(self.advanced_at, self.advanced_at - 5.0);
-            return (used > 0.0).then_some(Prior {
-                rate: used.max(0.1),
-                starting: true,
-                held: None,
-                window: None,
-            });
+            let known = Prior { rate: used, starting: true, held: None, window: None };
+            return (used > self.start_rate).then_some(known);
         }
         let window = self.window.map(|window| (window.requests, window.seconds));
         Some(Prior { rate: self.base, starting: false, held: self.rounds.held(), window })
