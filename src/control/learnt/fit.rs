@@ -133,3 +133,69 @@ fn overfull(history: &History, fit: Fit, span: f64) -> bool {
     }
     f64::from(over) > 0.15 * f64::from(windows)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::law::Answer;
+
+    /// A pace of `pace` requests/s against a window of `requests` per `seconds` that starts at `phase`; gives the
+    /// record and the first refusals of its episodes. After a refusal nothing is sent for a quarter of a second.
+    fn played(pace: f64, requests: u32, seconds: f64, phase: f64) -> (History, Vec<f64>) {
+        let mut history = History::default();
+        let (mut episodes, mut spent, mut window, mut now) = (Vec::new(), 0, f64::NEG_INFINITY, 0.0);
+        while now < 30.0 * seconds && episodes.len() < 5 {
+            let start = start_of(now, phase, seconds);
+            if start > window {
+                (window, spent) = (start, 0);
+            }
+            let stamp = history.sent(now);
+            let admitted = spent < requests;
+            spent += u32::from(admitted);
+            let answer = if admitted { Answer::Accepted } else { Answer::Refused { retry_after: Some(1.0) } };
+            history.answered(now + 0.05, stamp, answer);
+            while history.commit(now + 0.05).is_some() {}
+            if !admitted {
+                episodes.push(now);
+            }
+            now += 1.0 / pace + if admitted { 0.0 } else { 0.25 };
+        }
+        (history, episodes)
+    }
+
+    /// Never a wrong name; none where the phases that agree are too narrow to be sure of.
+    #[test]
+    fn the_window_is_named_whatever_its_number_length_and_phase() {
+        let (mut named, mut asked) = (0, 0);
+        for (pace, requests, seconds) in
+            [(10.6, 10, 1.0), (7.3, 7, 1.0), (13.7, 13, 1.0), (10.4, 20, 2.0), (10.5, 50, 5.0), (2.2, 2, 1.0)]
+        {
+            for phase in [0.05, 0.31, 0.5, 0.77] {
+                let (history, episodes) = played(pace, requests, seconds, phase * seconds);
+                let found = fit(&history, &episodes, pace, *episodes.last().unwrap());
+                let right =
+                    found.is_none_or(|found| (found.rate() - f64::from(requests) / seconds).abs() < 1e-9);
+                assert!(right, "{requests} in {seconds} s, phase {phase}: {found:?}");
+                asked += 1;
+                named += u32::from(found.is_some());
+            }
+        }
+        assert!(named * 4 >= asked * 3, "{named} of {asked}");
+    }
+
+    #[test]
+    fn the_boundary_is_known_within_a_departure() {
+        let (history, episodes) = played(10.6, 10, 1.0, 0.31);
+        let found = fit(&history, &episodes, 10.6, *episodes.last().unwrap()).unwrap();
+        let off = (found.boundary - 0.31 + 0.5).rem_euclid(1.0) - 0.5;
+        assert!(off.abs() < 0.1, "off by {off} s");
+    }
+
+    #[test]
+    fn too_few_or_stale_refusals_name_nothing() {
+        let (history, episodes) = played(10.6, 10, 1.0, 0.31);
+        assert_eq!(fit(&history, &episodes[..2], 10.6, episodes[1]), None);
+        assert_eq!(fit(&history, &episodes, 10.6, 1_000.0), None);
+        assert_eq!(fit(&history, &[], 10.6, 1.0), None);
+    }
+}

@@ -123,3 +123,42 @@ impl HoldBack {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_refusal_is_a_light_pause_and_siblings_in_flight_change_nothing() {
+        let mut hold = HoldBack::new();
+        assert_eq!(hold.refused(1.0, 0.95, 1.0, 10.0), Some((1.0, 1.25)));
+        assert_eq!(hold.refused(1.01, 0.96, 1.0, 10.0), None);
+        assert!((hold.until() - 1.25).abs() < 1e-9);
+        assert_eq!(hold.let_through(1.3), None);
+        assert!(hold.is_clear());
+    }
+
+    #[test]
+    fn a_refusal_after_the_pause_means_trials_one_at_a_time() {
+        let mut hold = HoldBack::new();
+        hold.refused(1.0, 0.95, 1.0, 10.0);
+        hold.refused(1.35, 1.3, 1.0, 10.0);
+        assert!((hold.until() - 1.85).abs() < 1e-9, "half a second until the next trial");
+        hold.sent();
+        assert!(hold.until().is_infinite(), "the trial is out");
+        hold.answered();
+        hold.refused(1.95, 1.9, 1.0, 10.0);
+        assert!((hold.until() - 2.95).abs() < 1e-9);
+        let block = hold.let_through(4.0).unwrap();
+        assert!((block.from - 0.95).abs() < 1e-9 && (block.until - 4.0).abs() < 1e-9 && !block.informative);
+    }
+
+    #[test]
+    fn a_long_retry_after_pauses_until_then() {
+        let mut hold = HoldBack::new();
+        assert!(!hold.told(1.0, 0.9, 1.9));
+        assert!(hold.told(1.0, 0.9, 42.0));
+        assert!((hold.until() - 43.0).abs() < 1e-9);
+        assert!(hold.let_through(43.1).unwrap().informative);
+    }
+}

@@ -59,7 +59,7 @@ impl LongWindow {
 }
 
 /// One block, from its first refusal to the first request that got through again.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Block {
     pub(super) from: f64,
     pub(super) until: f64,
@@ -118,5 +118,53 @@ impl Blocks {
             _ => requests,
         };
         Some(LongWindow::new(requests, seconds, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::law::Answer;
+
+    /// `count` accepted requests, evenly in `[from, until)`.
+    fn accepted(history: &mut History, count: u32, from: f64, until: f64) {
+        for n in 0..count {
+            let at = from + (until - from) * f64::from(n) / f64::from(count);
+            let stamp = history.sent(at);
+            history.answered(at, stamp, Answer::Accepted);
+            assert!(history.commit(at).is_some());
+        }
+    }
+
+    #[test]
+    fn a_block_from_the_first_request_on_shows_the_window() {
+        let mut history = History::default();
+        accepted(&mut history, 300, 0.0, 6.0);
+        let block = Block { from: 6.0, until: 60.2, informative: true };
+        let found = Blocks::default().ended(60.2, block, None, &history, std::iter::empty()).unwrap();
+        assert_eq!((found.requests, found.seconds), (300, 60.0));
+    }
+
+    #[test]
+    fn a_second_block_corrects_what_the_first_guessed_in_mid_window() {
+        let mut history = History::default();
+        let mut blocks = Blocks::default();
+        accepted(&mut history, 300, 0.0, 12.0);
+        // The window had begun before: its end comes after 8 s.
+        let block = Block { from: 12.0, until: 20.0, informative: false };
+        let guess = blocks.ended(20.0, block, None, &history, std::iter::empty());
+        assert!(guess.is_some_and(|guess| guess.seconds < 60.0));
+        accepted(&mut history, 300, 20.0, 40.0);
+        let block = Block { from: 40.0, until: 81.0, informative: false };
+        let found = blocks.ended(81.0, block, guess, &history, std::iter::empty()).unwrap();
+        assert_eq!((found.requests, found.seconds), (300, 60.0));
+    }
+
+    #[test]
+    fn a_short_block_shows_nothing() {
+        let mut history = History::default();
+        accepted(&mut history, 10, 0.0, 1.0);
+        let block = Block { from: 1.0, until: 3.9, informative: false };
+        assert_eq!(Blocks::default().ended(3.9, block, None, &history, std::iter::empty()), None);
     }
 }
