@@ -302,7 +302,7 @@ impl Answer {
     }
 }
 
-/// What a request gets that is not let through: the API's own refusal if there is one, else ours.
+/// What a request gets that is not let through: the API's own refusal if there is one and time ran out, else ours.
 fn refused(refusal: &Refusal, last: Option<Response<Content>>, account: &mut Account) -> Answer {
     account.exchange().lane = Arc::clone(&refusal.lane);
     // What a drain cuts short is our doing, not the API's.
