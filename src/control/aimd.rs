@@ -4,13 +4,12 @@
 //! like-for-like table: cut to 0.95 at most every half second, grow by 1 % of the last peak a second.
 
 use super::law::Answer;
+use super::retry::PAUSING_SECONDS;
 use super::settings::LawSettings;
 
 const CUT: f64 = 0.95;
 const GROWTH_PER_SECOND: f64 = 0.01;
 const CUT_EVERY_SECONDS: f64 = 0.5;
-/// A Retry-After from here on says when the budget is back, and the lane waits for it.
-const INFORMATIVE_SECONDS: f64 = 2.0;
 
 #[derive(Clone, Debug)]
 pub(super) struct Aimd {
@@ -65,7 +64,7 @@ impl Aimd {
     /// An answer to the request that was sent at `sent_at`.
     pub(super) fn settle(&mut self, now: f64, sent_at: f64, answer: Answer) {
         let Answer::Refused { retry_after } = answer else { return };
-        if let Some(seconds) = retry_after.filter(|seconds| *seconds >= INFORMATIVE_SECONDS) {
+        if let Some(seconds) = retry_after.filter(|seconds| *seconds >= PAUSING_SECONDS) {
             self.pause_until = self.pause_until.max(now + seconds);
         }
         // Requests that left before the last cut had not heard of it.

@@ -32,12 +32,6 @@ impl Rate {
     pub fn interval_seconds(self) -> f64 {
         1.0 / self.0
     }
-
-    /// This speed times `factor`, clamped.
-    #[must_use]
-    pub fn scaled(self, factor: f64) -> Self {
-        Self::new(self.0 * factor)
-    }
 }
 
 impl fmt::Display for Rate {

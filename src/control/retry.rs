@@ -8,7 +8,7 @@ use super::law::doubled;
 use super::outcome::Hint;
 use super::settings::RetrySettings;
 
-/// A Retry-After from here on pauses the whole lane.
+/// A Retry-After from here on says that the budget is gone, and until when: the whole lane pauses, whatever its law.
 pub(super) const PAUSING_SECONDS: f64 = 2.0;
 /// The first wait of a refused request that was not told how long; doubles each time, up to the longest.
 const BACKOFF_SECONDS: f64 = 0.5;

@@ -6,9 +6,8 @@
 
 use super::window::Block;
 use crate::control::law::doubled;
+use crate::control::retry::PAUSING_SECONDS;
 
-/// A Retry-After from here on is informative: the budget is gone, and this says until when.
-const INFORMATIVE_SECONDS: f64 = 2.0;
 /// A light pause lasts as long as so many departures, within these bounds.
 const LIGHT_DEPARTURES: f64 = 3.0;
 const LIGHT_SECONDS_MIN: f64 = 0.02;
@@ -94,7 +93,7 @@ impl HoldBack {
 
     /// A refusal that says how long the budget is gone. Says whether it was one.
     pub(super) fn told(&mut self, now: f64, sent_at: f64, wait: f64) -> bool {
-        self.informative = wait >= INFORMATIVE_SECONDS;
+        self.informative = wait >= PAUSING_SECONDS;
         if self.informative {
             if self.is_clear() {
                 self.since = sent_at;

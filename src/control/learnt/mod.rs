@@ -3,8 +3,8 @@
 //!
 //! **Start**: from a slow pace, doubling while something waits, until the first refusal. **Servo**: each refusal
 //! episode measures the limit from saturation to saturation ([`measure`]); the pace goes to it and then
-//! creeps, so that the next refusal comes about one probe period later. **Held**: when readings mean a round number
-//! ([`round`]), the pace stands exactly there; once a period it creeps above, to be refused once. No refusal
+//! creeps, so that the next refusal comes about one probe period later. **Held**: when a window explains the refusals
+//! ([`fit`]), or readings mean a round number ([`round`]), the pace stands exactly there; once a period it creeps above, to be refused once. No refusal
 //! for long: **climb**, ever faster. Beside these, **blocks** and long windows ([`window`]).
 //!
 //! # Why
@@ -101,7 +101,7 @@ impl Learnt {
             if let Some(held) = prior.held {
                 rounds.inherit(held);
             }
-            window = prior.window.map(|(requests, seconds)| LongWindow::inherited(requests, seconds, now));
+            window = prior.window.map(|(requests, seconds)| LongWindow::new(requests, seconds, now));
         }
         let mut law = Self {
             probe_period: settings.probe_period_seconds,

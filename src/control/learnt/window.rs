@@ -19,13 +19,9 @@ pub(super) struct LongWindow {
 }
 
 impl LongWindow {
-    fn new(requests: u32, seconds: f64, now: f64) -> Self {
+    /// As a block showed it, or as another lane learnt it.
+    pub(super) fn new(requests: u32, seconds: f64, now: f64) -> Self {
         Self { requests, seconds, extra: 1, next_trial: now + 4.0 * seconds }
-    }
-
-    /// As another lane learnt it.
-    pub(super) fn inherited(requests: u32, seconds: f64, now: f64) -> Self {
-        Self::new(requests, seconds, now)
     }
 
     pub(super) fn rate(&self) -> f64 {
