@@ -73,11 +73,12 @@ impl App {
         let telemetry = Arc::new(Telemetry::new()?);
         let observer: Arc<dyn Observer> = Arc::clone(&telemetry) as _;
         let gate = Gate::new(Lanes::new(config.lanes.clone(), clock::now()), Arc::clone(&observer));
+        let client = Client::new(&config.upstream, &config.proxy);
         let parts = Parts {
             upstream: config.upstream.clone(),
             settings: config.proxy.clone(),
             gate: gate.clone(),
-            client: Client::new(&config.upstream, &config.proxy),
+            client: client.clone(),
             credentials: key,
         };
         let proxy = Proxy::new(parts, observer);
@@ -95,7 +96,7 @@ impl App {
             "the admin listener"
         });
         servants.spawn(async move {
-            reach::check(config.upstream, config.proxy.connect_timeout).await;
+            reach::check(config.upstream, client).await;
             // A check that is done is no servant that is gone.
             std::future::pending().await
         });

@@ -75,7 +75,7 @@ impl Classifier {
                 format!(
                     "Tidegate opens no tunnels. Ask for http://{}/... instead of https (in JMeter: protocol http \
                      with -H and -P); Tidegate speaks {} to the upstream.",
-                    self.upstream.host, self.upstream.scheme
+                    self.upstream.authority, self.upstream.scheme
                 ),
             ));
         }
@@ -120,7 +120,7 @@ impl Classifier {
             format!(
                 "Tidegate forwards only to {}. Ask for http://{}/..., or start another Tidegate with --upstream \
                  for that site.",
-                self.upstream, self.upstream.host
+                self.upstream, self.upstream.authority
             ),
         )
     }

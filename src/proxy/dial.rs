@@ -8,6 +8,7 @@ use hyper::rt::{Read, Write};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
+use rustls::{CertificateError, OtherError};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -139,6 +140,13 @@ pub(super) fn explain(error: BoxError, upstream: &Upstream) -> ProxyError {
 
 fn explain_tls(error: &rustls::Error, address: &str) -> (ErrorKind, String) {
     match error {
+        rustls::Error::InvalidCertificate(CertificateError::Other(problem)) if is_ca_itself(problem) => (
+            ErrorKind::TlsCertificate,
+            format!(
+                "The certificate of {address} is not trusted: it is that of a CA (or one that signed itself), where a \
+                 server's own is needed. Give the API a certificate that a CA issued to its name."
+            ),
+        ),
         rustls::Error::InvalidCertificate(problem) => (
             ErrorKind::TlsCertificate,
             format!(
@@ -153,6 +161,11 @@ fn explain_tls(error: &rustls::Error, address: &str) -> (ErrorKind, String) {
             ),
         ),
     }
+}
+
+/// The verifier has no word of its own for this one, only its internal name.
+fn is_ca_itself(problem: &OtherError) -> bool {
+    problem.to_string().contains("CaUsedAsEndEntity")
 }
 
 fn explain_io(kind: Option<io::ErrorKind>, address: &str) -> (ErrorKind, String) {
@@ -176,7 +189,9 @@ fn explain_io(kind: Option<io::ErrorKind>, address: &str) -> (ErrorKind, String)
 pub(super) fn timed_out(address: &str) -> (ErrorKind, String) {
     (
         ErrorKind::ConnectionTimeout,
-        format!("No connection to {address} in time. Is it reachable from here, past the firewalls between?"),
+        format!(
+            "No connection to {address} in time. Is it reachable from here, past the firewalls between, and does it answer as --upstream says (http:// or https://)?"
+        ),
     )
 }
 
@@ -188,7 +203,9 @@ mod tests {
     fn failures_are_told_apart() {
         let upstream: Upstream = "https://api.example.com".parse().unwrap();
         let io = |kind| BoxError::from(io::Error::from(kind));
-        let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let ca_itself = OtherError(std::sync::Arc::new(io::Error::other("CaUsedAsEndEntity")));
+        let ca_itself = rustls::Error::InvalidCertificate(CertificateError::Other(ca_itself));
         for (error, kind, word) in [
             (BoxError::from(DnsError(io::Error::other("x"))), ErrorKind::Dns, "--upstream"),
             (io(io::ErrorKind::ConnectionRefused), ErrorKind::ConnectionRefused, "api.example.com:443"),
@@ -196,6 +213,7 @@ mod tests {
             (io(io::ErrorKind::HostUnreachable), ErrorKind::Unroutable, "network"),
             (io(io::ErrorKind::UnexpectedEof), ErrorKind::ConnectionTerminated, "ended"),
             (BoxError::from(io::Error::other(unknown)), ErrorKind::TlsCertificate, "SSL_CERT_FILE"),
+            (BoxError::from(io::Error::other(ca_itself)), ErrorKind::TlsCertificate, "that of a CA"),
             (
                 BoxError::from(io::Error::other(rustls::Error::HandshakeNotComplete)),
                 ErrorKind::TlsProtocol,

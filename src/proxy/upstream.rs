@@ -108,6 +108,15 @@ impl Client {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Connects once, TLS included, as a request would.
+    ///
+    /// # Errors
+    /// What went wrong, and what to do, in the words that a request would be answered with.
+    pub async fn reach(&self) -> Result<(), String> {
+        let connected = self.connect_in_time().await;
+        connected.map(drop).map_err(|error| error.detail.into_owned())
+    }
+
     /// Sends `head` with `replay`'s body and waits for the response's head.
     pub(super) async fn send(&self, head: &Outgoing, replay: &Replay) -> Sent {
         let mut stale = false;
@@ -216,12 +225,14 @@ impl Client {
         if !anew && let Some(lease) = self.shared.pool.take() {
             return Ok((Line::Http1(lease), true));
         }
-        let line =
-            timeout(self.shared.settings.connect_timeout, self.connect()).await.unwrap_or_else(|_| {
-                let (kind, detail) = dial::timed_out(&self.shared.upstream.host_port());
-                Err(ProxyError::new(kind, detail))
-            })?;
-        Ok((line, false))
+        Ok((self.connect_in_time().await?, false))
+    }
+
+    async fn connect_in_time(&self) -> Result<Line, ProxyError> {
+        timeout(self.shared.settings.connect_timeout, self.connect()).await.unwrap_or_else(|_| {
+            let (kind, detail) = dial::timed_out(&self.shared.upstream.host_port());
+            Err(ProxyError::new(kind, detail))
+        })
     }
 
     async fn connect(&self) -> Result<Line, ProxyError> {

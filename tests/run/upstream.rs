@@ -24,6 +24,10 @@ fn an_unreachable_upstream_is_a_warning_and_then_502() {
 fn a_bad_certificate_is_named() {
     let (upstream, seen) = self_signed();
     let tidegate = Tidegate::run(&upstream, &[]);
+    eventually("the warning", || {
+        let told = tidegate.stderr();
+        told.contains("the upstream cannot be reached now") && told.contains("is not trusted")
+    });
     let answer = get(tidegate.listen, "/x");
     assert_eq!(answer.status, 502, "{answer:?}");
     let status = answer.field("proxy-status").unwrap();
