@@ -14,7 +14,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
-use tidegate::control::{CredentialHash, LaneKey, Lanes, LanesSettings, Outcome, Step, Ticket};
+use tidegate::control::{CredentialHash, LaneKey, Lanes, LanesSettings, Outcome, Report, Step, Ticket};
 
 fn main() {
     // Under `cargo test` only: does it run?
@@ -55,12 +55,12 @@ fn decide(lanes: u64, requests: u32) -> f64 {
     let mut now = epoch;
     for key in keys.iter().cycle().take(requests as usize) {
         now += Duration::from_micros(1);
-        let ticket = Ticket { deadline: now + Duration::from_mins(2) };
+        let ticket = Ticket::until(now + Duration::from_mins(2));
         if machine.submit(now, key, ticket).is_err() {
             continue;
         }
         while let Step::Start(id) = machine.poll(now) {
-            black_box(machine.settle(now, id, Outcome::Accepted, true));
+            black_box(machine.settle(now, id, &Report::new(Outcome::Accepted, true)));
             machine.release(now, id);
         }
         while machine.next_event().is_some() {}

@@ -45,7 +45,7 @@ async fn lateness(rate: f64, seconds: f64, precise: bool) -> Vec<f64> {
     let handle = gate.clone();
     let driver = tokio::spawn(async move { handle.drive(timer).await });
     let key = LaneKey { upstream: "api:443".into(), credential: None, route: "/messages".into() };
-    let ticket = Ticket { deadline: Instant::now() + Duration::from_mins(1) };
+    let ticket = Ticket::until(Instant::now() + Duration::from_mins(1));
     let mut first = None;
     let mut deviations = Vec::new();
     let begin = Instant::now();

@@ -32,7 +32,7 @@ fn act(action: Action) -> anyhow::Result<Ended> {
         match action {
             Action::Run(config, logs) => {
                 let _last_lines = logs::install(logs)?;
-                let upstream = config.upstream.clone();
+                let upstream = config.default_upstream().address.clone();
                 let app = App::start(*config)?;
                 // Nobody may be reading: the proxy works all the same.
                 cli::greet_run(&mut io::stdout(), &upstream, app.listen(), app.admin()).ok();

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate::control::{
     CredentialHash, Event, Hint, LaneKey, Lanes, LanesSettings, LawName, Level, Outcome, Pacer, Quota, Rate,
-    RefusalReason, Settled, Step, Ticket, TicketId,
+    RefusalReason, Report, Settled, Step, Ticket, TicketId,
 };
 
 /// One thing that the outside may do.
@@ -136,7 +136,7 @@ impl Watched {
     fn run(&mut self, op: &Op) {
         match op {
             Op::Submit { key: number, deadline_ms } => {
-                let ticket = Ticket { deadline: self.at() + Duration::from_millis(u64::from(*deadline_ms)) };
+                let ticket = Ticket::until(self.at() + Duration::from_millis(u64::from(*deadline_ms)));
                 match self.lanes.submit(self.at(), &key(*number), ticket) {
                     Ok((id, lane)) => {
                         assert!(!self.drained, "nothing new while draining");
@@ -192,7 +192,7 @@ impl Watched {
             Answer::Ignored => Outcome::Ignored,
         };
         self.started.remove(&id);
-        match self.lanes.settle(self.at(), id, outcome, replayable) {
+        match self.lanes.settle(self.at(), id, &Report::new(outcome, replayable)) {
             Settled::Answer => drop(self.flying.insert(id)),
             Settled::Again => {
                 assert!(replayable, "what cannot be sent again is not");
@@ -319,7 +319,7 @@ proptest! {
                     (Some(next), Some(at)) if next < at => now = next,
                     (_, Some(at)) => {
                         now = at;
-                        lanes.submit(now, &key(0), Ticket { deadline: now + Duration::from_hours(1) }).unwrap();
+                        lanes.submit(now, &key(0), Ticket::until(now + Duration::from_hours(1))).unwrap();
                         arrival = arrivals.next().map(|gap| at + Duration::from_millis(*gap));
                     }
                     (Some(next), None) => now = next,
@@ -377,7 +377,7 @@ fn a_burst_of_refusals_cuts_once() {
     let mut now = epoch;
     let mut flying = Vec::new();
     while flying.len() < 20 {
-        lanes.submit(now, &key(0), Ticket { deadline: now + Duration::from_mins(1) }).unwrap();
+        lanes.submit(now, &key(0), Ticket::until(now + Duration::from_mins(1))).unwrap();
         while let Step::Start(id) = lanes.poll(now) {
             flying.push(id);
         }
@@ -386,7 +386,7 @@ fn a_burst_of_refusals_cuts_once() {
     let pace = |lanes: &Lanes, now| lanes.snapshot(now)[0].pace;
     let before = pace(&lanes, now);
     for id in flying {
-        lanes.settle(now, id, Outcome::Limited(Hint::default()), false);
+        lanes.settle(now, id, &Report::new(Outcome::Limited(Hint::default()), false));
         lanes.release(now, id);
     }
     assert!((pace(&lanes, now) - before / 2.0).abs() < 1e-6);
@@ -402,7 +402,7 @@ fn every_node_of_a_path_must_grant() {
     let mut lanes = Lanes::new(settings, epoch);
     let (messages, analytics, stranger) = (key(0), key(1), key(2));
     lanes.limit_shared(Level::Credential, &messages, Rate::new(10.0));
-    let far = Ticket { deadline: epoch + Duration::from_mins(1) };
+    let far = Ticket::until(epoch + Duration::from_mins(1));
     let mut owners = BTreeMap::new();
     for lane in [&messages, &analytics, &stranger] {
         for _ in 0..5 {
@@ -433,12 +433,12 @@ fn every_node_of_a_path_must_grant() {
 fn what_a_pause_makes_impossible_is_refused_at_once() {
     let epoch = Instant::now();
     let mut lanes = Lanes::new(settings(LawName::Learnt), epoch);
-    let soon = Ticket { deadline: epoch + Duration::from_secs(10) };
+    let soon = Ticket::until(epoch + Duration::from_secs(10));
     let (first, _) = lanes.submit(epoch, &key(0), soon).unwrap();
     let (second, _) = lanes.submit(epoch, &key(0), soon).unwrap();
     assert_eq!(lanes.poll(epoch), Step::Start(first));
     let hour = Hint { retry_after: Some(Duration::from_hours(1)), level: Level::Route };
-    assert_eq!(lanes.settle(epoch, first, Outcome::Limited(hour), true), Settled::Answer);
+    assert_eq!(lanes.settle(epoch, first, &Report::new(Outcome::Limited(hour), true)), Settled::Answer);
     assert!(matches!(lanes.poll(epoch), Step::Expire(id, refusal)
         if id == second && refusal.reason == RefusalReason::Deadline));
     let refused = lanes.submit(epoch, &key(0), soon).unwrap_err();
@@ -450,11 +450,11 @@ fn what_a_pause_makes_impossible_is_refused_at_once() {
 fn a_drain_answers_for_itself() {
     let epoch = Instant::now();
     let mut lanes = Lanes::new(settings(LawName::Learnt), epoch);
-    let (id, _) = lanes.submit(epoch, &key(0), Ticket { deadline: epoch + Duration::from_mins(2) }).unwrap();
+    let (id, _) = lanes.submit(epoch, &key(0), Ticket::until(epoch + Duration::from_mins(2))).unwrap();
     assert_eq!(lanes.poll(epoch), Step::Start(id));
     lanes.drain(epoch, epoch + Duration::from_millis(500));
     let second = Hint { retry_after: Some(Duration::from_secs(1)), level: Level::Route };
-    assert_eq!(lanes.settle(epoch, id, Outcome::Limited(second), true), Settled::Again);
+    assert_eq!(lanes.settle(epoch, id, &Report::new(Outcome::Limited(second), true)), Settled::Again);
     assert!(matches!(lanes.poll(epoch), Step::Expire(gone, refusal)
         if gone == id && refusal.reason == RefusalReason::Draining));
 }
@@ -467,10 +467,10 @@ fn a_quiet_credential_slows_no_other() {
     let mut now = epoch;
     for credential in [0, 2] {
         let (id, _) =
-            lanes.submit(now, &key(credential), Ticket { deadline: now + Duration::from_mins(2) }).unwrap();
+            lanes.submit(now, &key(credential), Ticket::until(now + Duration::from_mins(2))).unwrap();
         assert_eq!(lanes.poll(now), Step::Start(id), "its first request leaves at once");
         now += Duration::from_millis(20);
-        lanes.settle(now, id, Outcome::Accepted, true);
+        lanes.settle(now, id, &Report::new(Outcome::Accepted, true));
         lanes.release(now, id);
     }
     assert!(lanes.snapshot(now).iter().all(|view| view.pace >= 4.0));

@@ -85,6 +85,7 @@ const HASH_DIGITS: usize = 8;
 mod tests {
     use super::*;
     use crate::control::{CredentialHash, LaneKey};
+    use crate::control::{LawName, LimitModel, LimitSource};
     use serde_json::json;
 
     #[test]
@@ -96,10 +97,14 @@ mod tests {
                 credential: Some(CredentialHash(0x3f9a_0123_4567_89ab)),
                 route: "/v2/messages/{id}".into(),
             },
+            law: LawName::Learnt,
             pace: 9.900_04,
+            pinned: None,
             limit: Some(LimitView {
                 requests: 10.0,
                 window_seconds: 1.0,
+                model: LimitModel::FixedWindow,
+                source: LimitSource::Learnt,
                 confidence: 0.9,
                 says: "10/s".into(),
             }),

@@ -73,9 +73,10 @@ impl App {
         let telemetry = Arc::new(Telemetry::new()?);
         let observer: Arc<dyn Observer> = Arc::clone(&telemetry) as _;
         let gate = Gate::new(Lanes::new(config.lanes.clone(), clock::now()), Arc::clone(&observer));
-        let client = Client::new(&config.upstream, &config.proxy);
+        let upstream = config.default_upstream().address.clone();
+        let client = Client::new(&upstream, &config.proxy);
         let parts = Parts {
-            upstream: config.upstream.clone(),
+            upstream: upstream.clone(),
             settings: config.proxy.clone(),
             gate: gate.clone(),
             client: client.clone(),
@@ -96,7 +97,7 @@ impl App {
             "the admin listener"
         });
         servants.spawn(async move {
-            reach::check(config.upstream, client).await;
+            reach::check(upstream, client).await;
             // A check that is done is no servant that is gone.
             std::future::pending().await
         });

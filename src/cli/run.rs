@@ -75,7 +75,7 @@ impl Run {
         config.listen = self.listen;
         config.admin = self.admin;
         config.grace = self.grace;
-        config.proxy.queue_deadline = self.queue_deadline;
+        config.lanes.queue.deadline = self.queue_deadline;
         config.proxy.replay_on_429 = match self.replay_on_429 {
             Replay::All => ReplayPolicy::All,
             Replay::Idempotent => ReplayPolicy::Idempotent,
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(config.admin.to_string(), "127.0.0.1:9464");
         assert_eq!(config.grace, Duration::from_secs(30));
-        assert_eq!(config.proxy.queue_deadline, Duration::from_mins(2));
+        assert_eq!(config.lanes.queue.deadline, Duration::from_mins(2));
         assert_eq!(config.proxy.replay_on_429, ReplayPolicy::All);
         assert_eq!(config.lanes.law.name, LawName::Learnt);
         assert_eq!(logs, LogSettings::default());

@@ -1,9 +1,15 @@
 //! What the operator may say: complete, typed, valid by construction.
 
 mod duration;
+mod pattern;
+mod traffic;
 mod upstream;
 
 pub use duration::{DurationError, duration};
+pub use pattern::{PathPattern, PatternError};
+pub use traffic::{
+    AdmissionSettings, ClassMatch, LaneMatch, Per, RefusalSign, RouteSettings, Secret, UpstreamSettings,
+};
 pub use upstream::{Upstream, UpstreamError};
 
 use crate::control::LanesSettings;
@@ -14,12 +20,22 @@ use std::time::Duration;
 /// Everything that a running proxy needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where requests go.
-    pub upstream: Upstream,
+    /// Where requests may go. The first gets what names none of them; there is at least one.
+    pub upstreams: Vec<UpstreamSettings>,
+    /// Which requests are limited together; the first that fits counts.
+    pub routes: Vec<RouteSettings>,
+    /// Which requests share a lane; the first that fits counts.
+    pub lane_matches: Vec<LaneMatch>,
+    /// What makes a request belong to a class, in the order of [`LanesSettings::classes`].
+    pub class_matches: Vec<ClassMatch>,
+    /// Who may ask how often; `None`: anyone, as often as they like.
+    pub admission: Option<AdmissionSettings>,
     /// Where clients connect.
     pub listen: SocketAddr,
     /// Where metrics, health and the admin API are.
     pub admin: SocketAddr,
+    /// What changes a lane has to show, unless it comes from this machine; with one, it is asked of everyone.
+    pub admin_token: Option<Secret>,
     /// What the core may do.
     pub lanes: LanesSettings,
     /// What the HTTP side may do.
@@ -34,14 +50,29 @@ impl Config {
     /// The defaults, for `upstream`.
     pub fn new(upstream: Upstream) -> Self {
         Self {
-            upstream,
+            upstreams: vec![UpstreamSettings::new(upstream)],
+            routes: Vec::new(),
+            lane_matches: Vec::new(),
+            class_matches: Vec::new(),
+            admission: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)),
+            admin_token: None,
             lanes: LanesSettings::default(),
             proxy: ProxySettings::default(),
             grace: Duration::from_secs(30),
             state_dir: None,
         }
+    }
+}
+
+impl Config {
+    /// Where requests go that name no upstream.
+    ///
+    /// # Panics
+    /// Never: a configuration has an upstream.
+    pub fn default_upstream(&self) -> &UpstreamSettings {
+        self.upstreams.first().expect("a configuration has an upstream")
     }
 }
 
@@ -79,8 +110,6 @@ pub struct ProxySettings {
     pub replay_bytes_total_max: usize,
     /// What may be sent again after a 429.
     pub replay_on_429: ReplayPolicy,
-    /// The longest a request may wait in queues, all turns together.
-    pub queue_deadline: Duration,
     /// TCP connect and TLS handshake to the upstream.
     pub connect_timeout: Duration,
     /// From the pass to the response head.
@@ -106,7 +135,6 @@ impl Default for ProxySettings {
             replay_bytes_max: 1024 * 1024,
             replay_bytes_total_max: 256 * 1024 * 1024,
             replay_on_429: ReplayPolicy::All,
-            queue_deadline: Duration::from_mins(2),
             connect_timeout: Duration::from_secs(5),
             response_head_timeout: Duration::from_mins(1),
             stream_idle: Duration::from_mins(5),

@@ -147,7 +147,9 @@ impl Lane {
         LaneView {
             name: Arc::clone(&self.name),
             key: self.key.clone(),
+            law: self.node.law.name(),
             pace: self.node.law.current_rate().get(),
+            pinned: None,
             limit: self.node.law.limit(),
             queue_depth: self.queue.len(),
             in_flight: self.in_flight,

@@ -8,7 +8,7 @@ use super::event::{Event, RefusalReason, RetryReason};
 use super::key::{LaneKey, Level};
 use super::lane::{Lane, Node, SAME};
 use super::law::{Answer, Law};
-use super::outcome::{Hint, Outcome};
+use super::outcome::{Hint, Outcome, Report};
 use super::queue::Moment;
 use super::rate::Rate;
 use super::retry::{PAUSING_SECONDS, Rest, pause_seconds, rest, seconds_of};
@@ -63,7 +63,9 @@ impl Lanes {
         key: &LaneKey,
         ticket: Ticket,
     ) -> Result<(TicketId, Arc<str>), Refusal> {
-        let (now, deadline) = (self.seconds(now), self.seconds(ticket.deadline));
+        let now = self.seconds(now);
+        let patience = now + self.settings.deadline_of(key).as_secs_f64();
+        let deadline = ticket.deadline.map_or(patience, |deadline| self.seconds(deadline));
         let index = self.lane_for(now, key);
         let draining = self.draining_until.is_some();
         let tickets_max = self.settings.queue.lane_tickets_max;
@@ -111,8 +113,9 @@ impl Lanes {
         Step::Wait(None)
     }
 
-    /// The answer's head is known. `replayable`: the request can be sent again, byte for byte, and may be.
-    pub fn settle(&mut self, now: Instant, id: TicketId, outcome: Outcome, replayable: bool) -> Settled {
+    /// The answer is known, as far as it teaches anything.
+    pub fn settle(&mut self, now: Instant, id: TicketId, report: &Report) -> Settled {
+        let Report { outcome, replayable, .. } = *report;
         let now = self.seconds(now);
         let Some(entry) = self.tickets.get_mut(&id) else { return Settled::Answer };
         let State::Started(stamps) = std::mem::replace(&mut entry.state, State::Flying) else {

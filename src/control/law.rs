@@ -3,7 +3,7 @@
 use super::aimd::Aimd;
 use super::learnt::{Learnt, Prior};
 use super::settings::LawSettings;
-use super::{LimitView, Rate};
+use super::{LimitModel, LimitSource, LimitView, Rate};
 
 /// The laws that can be chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,17 @@ pub enum LawName {
     Aimd,
     /// A pace that the operator sets.
     Fixed,
+}
+
+impl LawName {
+    /// The word in configuration, pages and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Learnt => "learnt",
+            Self::Aimd => "aimd",
+            Self::Fixed => "fixed",
+        }
+    }
 }
 
 /// What a law hears of one request.
@@ -162,10 +173,21 @@ impl Law {
             Self::Aimd(law) => Some(LimitView {
                 requests: law.current_rate(),
                 window_seconds: 1.0,
+                model: LimitModel::Unknown,
+                source: LimitSource::Learnt,
                 confidence: 0.3,
                 says: format!("somewhere near {}: this law does not measure", Rate::new(law.current_rate())),
             }),
             Self::Learnt(law) => law.limit(),
+        }
+    }
+
+    /// Which law this is.
+    pub(super) fn name(&self) -> LawName {
+        match self {
+            Self::Fixed(_) => LawName::Fixed,
+            Self::Aimd(_) => LawName::Aimd,
+            Self::Learnt(_) => LawName::Learnt,
         }
     }
 

@@ -9,6 +9,8 @@
 //! **law** says how fast; its **pacer** says when the next one may leave.
 
 mod aimd;
+mod announcement;
+mod command;
 mod event;
 mod key;
 mod lane;
@@ -25,12 +27,16 @@ mod settings;
 mod shared;
 mod ticket;
 
+pub use announcement::{AnnouncedBy, Announcement};
+pub use command::Command;
 pub use event::{Event, RefusalReason, RetryReason};
 pub use key::{CredentialHash, LaneKey, Level};
 pub use lanes::Lanes;
 pub use law::LawName;
-pub use outcome::{Hint, Outcome};
+pub use outcome::{Hint, Outcome, Report};
 pub use pacer::Pacer;
 pub use rate::{Quota, QuotaError, Rate};
-pub use settings::{LanesSettings, LawSettings, QueueSettings, RetrySettings};
-pub use ticket::{LaneView, LimitView, Refusal, Settled, Step, Ticket, TicketId};
+pub use settings::{ClassSettings, LaneRule, LanesSettings, LawSettings, QueueSettings, RetrySettings};
+pub use ticket::{
+    ClassId, LaneView, LimitModel, LimitSource, LimitView, Refusal, Settled, Step, Ticket, TicketId,
+};

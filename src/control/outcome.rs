@@ -1,6 +1,6 @@
 //! What an answer taught us, free of HTTP: the words that the outside uses to report to a lane.
 
-use super::Level;
+use super::{Announcement, Level};
 use std::time::Duration;
 
 /// What became of one request that was sent.
@@ -25,4 +25,22 @@ pub struct Hint {
     pub retry_after: Option<Duration>,
     /// Which node of the lane's path refused.
     pub level: Level,
+}
+
+/// Everything that one answer says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// What became of the request.
+    pub outcome: Outcome,
+    /// The limits that the answer announces, whatever its status.
+    pub announced: Vec<Announcement>,
+    /// The request could be sent again byte for byte, and the operator's policy allows it.
+    pub replayable: bool,
+}
+
+impl Report {
+    /// A report of an answer that announces nothing.
+    pub fn new(outcome: Outcome, replayable: bool) -> Self {
+        Self { outcome, announced: Vec::new(), replayable }
+    }
 }

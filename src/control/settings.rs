@@ -1,17 +1,63 @@
 //! What the operator may say to the core: parameters with their units, ranges and defaults.
 
-use super::{LawName, Rate};
+use super::{LaneKey, LawName, Quota, Rate};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that the core can be told.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LanesSettings {
-    /// How lanes find their pace.
+    /// How lanes find their pace, unless a rule says otherwise.
     pub law: LawSettings,
+    /// No lane goes faster than this, unless a rule says otherwise: spread evenly, without bursts.
+    pub ceiling: Option<Quota>,
+    /// What is different for lanes of a name; the first rule that fits a lane counts.
+    pub rules: Vec<LaneRule>,
+    /// The classes of traffic that have a share of each lane, in the order of [`ClassId`](super::ClassId).
+    pub classes: Vec<ClassSettings>,
     /// How long and how many may wait.
     pub queue: QueueSettings,
     /// What is sent again.
     pub retry: RetrySettings,
+}
+
+impl LanesSettings {
+    /// The rule for `key`'s lane, if there is one.
+    pub fn rule(&self, key: &LaneKey) -> Option<&LaneRule> {
+        let fits = |rule: &&LaneRule| {
+            rule.name == key.route && rule.upstream.as_ref().is_none_or(|upstream| *upstream == key.upstream)
+        };
+        self.rules.iter().find(fits)
+    }
+
+    /// The longest that a request may wait in `key`'s lane.
+    pub fn deadline_of(&self, key: &LaneKey) -> Duration {
+        self.rule(key).map_or(self.queue.deadline, |rule| rule.deadline)
+    }
+}
+
+/// What is different for some lanes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LaneRule {
+    /// The lanes' name: the last part of their keys.
+    pub name: Arc<str>,
+    /// Of this upstream (`host:port`) alone.
+    pub upstream: Option<Arc<str>>,
+    /// How they find their pace.
+    pub law: LawSettings,
+    /// They go no faster than this.
+    pub ceiling: Option<Quota>,
+    /// The longest that a request may wait in them, all turns together.
+    pub deadline: Duration,
+}
+
+/// A class of traffic with a share of every lane that it uses.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassSettings {
+    /// What it is called.
+    pub name: Arc<str>,
+    /// The share of a lane's pace that is its own while it wants it, over 0 to 1.
+    pub share: f64,
 }
 
 /// How a lane finds its pace.
@@ -44,6 +90,8 @@ impl Default for LawSettings {
 /// How long and how many may wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueSettings {
+    /// The longest that a request may wait, all turns together.
+    pub deadline: Duration,
     /// Tickets that may wait in one lane.
     pub lane_tickets_max: usize,
     /// Lanes that may exist; beyond it requests share their upstream's `other` lane.
@@ -54,7 +102,12 @@ pub struct QueueSettings {
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self { lane_tickets_max: 10_000, lanes_max: 1_000, lane_idle: Duration::from_hours(2) }
+        Self {
+            deadline: Duration::from_mins(2),
+            lane_tickets_max: 10_000,
+            lanes_max: 1_000,
+            lane_idle: Duration::from_hours(2),
+        }
     }
 }
 

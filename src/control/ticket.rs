@@ -1,16 +1,30 @@
 //! A request's place in the core, from its ticket to the end of its exchange, and the words for what becomes of it.
 
 use super::law::Stamp;
-use super::{LaneKey, Level, RefusalReason};
+use super::{LaneKey, LawName, Level, Rate, RefusalReason};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a request wants from its lane.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Ticket {
-    /// When the request is too late to be sent.
-    pub deadline: Instant,
+    /// When the request is too late to be sent; `None`: after the longest wait that its lane allows.
+    pub deadline: Option<Instant>,
+    /// Whose share of the lane it uses.
+    pub class: ClassId,
 }
+
+impl Ticket {
+    /// A ticket of no class, too late after `deadline`.
+    pub fn until(deadline: Instant) -> Self {
+        Self { deadline: Some(deadline), class: ClassId::default() }
+    }
+}
+
+/// A class of traffic: 0 is everything that belongs to no class, n the n-th of
+/// [`LanesSettings::classes`](super::LanesSettings::classes).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClassId(pub u16);
 
 /// Names a ticket for as long as it lives. Identifiers grow in the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,10 +75,71 @@ pub struct LimitView {
     pub requests: f64,
     /// The window's length in seconds.
     pub window_seconds: f64,
+    /// What kind of limiter it looks like.
+    pub model: LimitModel,
+    /// Who says so.
+    pub source: LimitSource,
     /// How sure, 0 to 1.
     pub confidence: f64,
     /// A sentence for a person.
     pub says: String,
+}
+
+/// What kind of limiter a limit looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LimitModel {
+    /// A counter that starts over at fixed moments.
+    FixedWindow,
+    /// A counter that starts over so long after the first request.
+    AnchoredWindow,
+    /// No more than so many in any window.
+    SlidingWindow,
+    /// Tokens that refill evenly.
+    TokenBucket,
+    /// So many at once.
+    Concurrency,
+    /// Not known.
+    #[default]
+    Unknown,
+}
+
+impl LimitModel {
+    /// The word on pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FixedWindow => "fixed_window",
+            Self::AnchoredWindow => "anchored_window",
+            Self::SlidingWindow => "sliding_window",
+            Self::TokenBucket => "token_bucket",
+            Self::Concurrency => "concurrency",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Who says what a limit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LimitSource {
+    /// The API, in header fields.
+    Header,
+    /// The API, in a refusal's body.
+    Body,
+    /// Refusals taught it.
+    Learnt,
+    /// The operator.
+    Configured,
+}
+
+impl LimitSource {
+    /// The word on pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::Body => "body",
+            Self::Learnt => "learnt",
+            Self::Configured => "configured",
+        }
+    }
 }
 
 /// A lane as it is now.
@@ -74,8 +149,12 @@ pub struct LaneView {
     pub name: Arc<str>,
     /// The lane's key.
     pub key: LaneKey,
+    /// How its pace is found.
+    pub law: LawName,
     /// The pace now, in requests/s.
     pub pace: f64,
+    /// The pace that an operator pinned it to.
+    pub pinned: Option<Rate>,
     /// The limit, if one is known.
     pub limit: Option<LimitView>,
     /// Tickets that wait.
@@ -86,7 +165,7 @@ pub struct LaneView {
     pub accepted_total: u64,
     /// Requests that the limiter refused.
     pub throttled_total: u64,
-    /// The lane holds back for so many seconds more.
+    /// The lane holds back for so many seconds more; infinite until an operator resumes it.
     pub paused_seconds: f64,
 }
 

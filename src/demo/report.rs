@@ -240,6 +240,7 @@ fn rounded(value: f64, steps_per_unit: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::{LimitModel, LimitSource};
 
     fn report() -> Report {
         let direct =
@@ -272,6 +273,8 @@ mod tests {
             learnt: Some(LimitView {
                 requests: 10.0,
                 window_seconds: 1.0,
+                model: LimitModel::FixedWindow,
+                source: LimitSource::Learnt,
                 confidence: 0.9,
                 says: "ten a second".to_owned(),
             }),

@@ -12,7 +12,7 @@ mod pass;
 pub use driver::Timer;
 pub use pass::{Flight, Pass, Verdict, Waiting};
 
-use crate::control::{Event, LaneKey, LaneView, Lanes, Outcome, Refusal, Settled, Step, Ticket, TicketId};
+use crate::control::{Event, LaneKey, LaneView, Lanes, Refusal, Report, Settled, Step, Ticket, TicketId};
 use crate::observe::Observer;
 use std::collections::HashMap;
 use std::fmt;
@@ -84,10 +84,9 @@ impl Gate {
     fn settle(
         &self,
         id: TicketId,
-        outcome: Outcome,
-        replayable: bool,
+        report: &Report,
     ) -> (Settled, Option<oneshot::Receiver<Result<(), Refusal>>>) {
-        self.with(|state, now| match state.lanes.settle(now, id, outcome, replayable) {
+        self.with(|state, now| match state.lanes.settle(now, id, report) {
             Settled::Again => {
                 let (give, grant) = oneshot::channel();
                 state.waiting.insert(id, give);

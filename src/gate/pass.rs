@@ -5,7 +5,7 @@
 //! client left needs no other care.
 
 use super::Gate;
-use crate::control::{Outcome, Refusal, Settled, TicketId};
+use crate::control::{Refusal, Report, Settled, TicketId};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -68,11 +68,10 @@ impl Waiting {
 }
 
 impl Pass {
-    /// Reports what came of the request. `replayable`: the request could be sent again byte for byte, and the
-    /// operator's policy allows it.
-    pub fn settle(self, outcome: Outcome, replayable: bool) -> Verdict {
+    /// Reports what came of the request.
+    pub fn settle(self, report: &Report) -> Verdict {
         let Self { mut seat } = self;
-        match seat.gate.settle(seat.id, outcome, replayable) {
+        match seat.gate.settle(seat.id, report) {
             (Settled::Again, Some(grant)) => {
                 seat.claimed = false;
                 Verdict::Again(Waiting { seat, grant })

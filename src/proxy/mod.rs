@@ -30,7 +30,7 @@ pub use tracked::Tracked;
 pub use upstream::Client;
 
 use crate::config::{ProxySettings, ReplayPolicy, Upstream};
-use crate::control::{Event, LaneKey, Outcome, Refusal, RefusalReason, RetryReason, Ticket};
+use crate::control::{Event, LaneKey, Outcome, Refusal, RefusalReason, Report, RetryReason, Ticket};
 use crate::gate::{Flight, Gate, Pass, Verdict, clock};
 use crate::observe::{Attempt, Observer};
 use arriving::Arriving;
@@ -191,7 +191,7 @@ impl Shared {
         replay: &Replay,
         account: &mut Account,
     ) -> Result<Answer, ProxyError> {
-        let ticket = Ticket { deadline: clock::now() + self.settings.queue_deadline };
+        let ticket = Ticket::default();
         let mut waiting = match self.gate.enter(key, ticket) {
             Ok(waiting) => waiting,
             Err(refusal) => return Ok(refused(&refusal, None, account)),
@@ -208,7 +208,7 @@ impl Shared {
             };
             let sent = self.send(&pass, head, replay, account).await;
             let Learnt { outcome, replayable, result } = self.learn(sent, head, replay).await;
-            match (pass.settle(outcome, replayable), result) {
+            match (pass.settle(&Report::new(outcome, replayable)), result) {
                 (Verdict::Answer(flight), Ok(response)) => return Ok(Answer::theirs(response, flight)),
                 (Verdict::Answer(_), Err(error)) => return Err(error),
                 (Verdict::Again(again), result) => {

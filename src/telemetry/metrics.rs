@@ -325,6 +325,7 @@ const UPSTREAM_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 mod tests {
     use super::*;
     use crate::control::{LaneKey, LimitView, RefusalReason, RetryReason};
+    use crate::control::{LawName, LimitModel, LimitSource};
     use http::StatusCode;
     use std::time::Duration;
 
@@ -332,10 +333,14 @@ mod tests {
         LaneView {
             name: name.into(),
             key: LaneKey { upstream: "h:80".into(), credential: None, route: "/x".into() },
+            law: LawName::Learnt,
             pace: 9.5,
+            pinned: None,
             limit: Some(LimitView {
                 requests: 300.0,
                 window_seconds: 60.0,
+                model: LimitModel::FixedWindow,
+                source: LimitSource::Learnt,
                 confidence: 0.9,
                 says: "300/min".into(),
             }),

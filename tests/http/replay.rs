@@ -137,8 +137,9 @@ async fn a_refusal_before_the_body_was_asked_for_leaves_it_with_the_client() {
 async fn a_refusal_that_cannot_be_waited_out_is_the_api_s_own_answer() {
     let refusal = || reply("429 Too Many Requests", "Retry-After: 30\r\nX-Why: limit\r\n", "slow down");
     let origin = refuses(1_000, refusal).await;
-    let short = |proxy: &mut tidegate::config::ProxySettings| proxy.queue_deadline = Duration::from_secs(2);
-    let through = Through::with(origin.address, short, fixed(1e4));
+    let mut short = fixed(1e4);
+    short.queue.deadline = Duration::from_secs(2);
+    let through = Through::with(origin.address, |_| (), short);
     let response = ask(through.address, request("POST", "/", "", "abc")).await;
     assert_eq!((response.status, response.text().as_str()), (429, "slow down"));
     assert_eq!((response.field("retry-after"), response.field("x-why")), (Some("30"), Some("limit")));

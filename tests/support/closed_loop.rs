@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::{Duration, Instant};
 use tidegate::control::{
-    CredentialHash, Hint, LaneKey, Lanes, LanesSettings, Outcome, Settled, Step, Ticket, TicketId,
+    CredentialHash, Hint, LaneKey, Lanes, LanesSettings, Outcome, Report, Settled, Step, Ticket, TicketId,
 };
 use tidegate::sim::limits::Limits;
 
@@ -213,7 +213,7 @@ impl World {
             credential: Some(CredentialHash(credential)),
             route: "/api/v2/conversations/messages".into(),
         };
-        let ticket = Ticket { deadline: self.instant(self.now + self.deadline_seconds) };
+        let ticket = Ticket::until(self.instant(self.now + self.deadline_seconds));
         match self.lanes.submit(self.instant(self.now), &key, ticket) {
             Ok((id, _)) => drop(self.waiting.insert(id, Flying { client, credential, born: self.now })),
             Err(_) => self.failed(client),
@@ -289,7 +289,7 @@ impl World {
                 Outcome::Limited(Hint { retry_after: told.map(Duration::from_secs_f64), ..Hint::default() })
             }
         };
-        match self.lanes.settle(now, id, outcome, true) {
+        match self.lanes.settle(now, id, &Report::new(outcome, true)) {
             Settled::Again => drop(self.waiting.insert(id, flight)),
             Settled::Answer => {
                 self.lanes.release(now, id);

@@ -24,10 +24,10 @@ use self::hold_back::HoldBack;
 use self::measure::History;
 use self::round::{Held, Rounds, Source};
 use self::window::{Block, Blocks, LongWindow};
-use super::LimitView;
 use super::law::{Answer, Shift, Stamp, doubled};
 use super::rate::Rate;
 use super::settings::LawSettings;
+use super::{LimitModel, LimitSource, LimitView};
 use std::collections::VecDeque;
 
 /// A lane in which nothing waited for this long (or two intervals) was idle.
@@ -366,6 +366,12 @@ impl Learnt {
             let sure = (0.2 + 0.1 * f64::from(episodes.min(5))).min(0.7);
             (format!("about {requests} requests {unit}: measured in {episodes} episodes"), sure)
         };
-        Some(LimitView { requests, window_seconds, confidence, says })
+        let model =
+            if self.window.is_some() || self.rounds.held().is_some_and(|held| held.source == Source::Fit) {
+                LimitModel::FixedWindow
+            } else {
+                LimitModel::Unknown
+            };
+        Some(LimitView { requests, window_seconds, model, source: LimitSource::Learnt, confidence, says })
     }
 }
