@@ -4,6 +4,7 @@
 //! them. A ticket starts when every node of its path grants, at one moment; a refusal is charged to the node that
 //! refused.
 
+use super::announcement::Announcement;
 use super::event::{Event, RefusalReason, RetryReason};
 use super::key::{LaneKey, Level};
 use super::lane::{Lane, Node, SAME};
@@ -122,7 +123,7 @@ impl Lanes {
             return Settled::Answer;
         };
         let index = entry.lane;
-        self.teach(now, index, &stamps, outcome);
+        self.teach(now, index, &stamps, report.outcome, &report.announced);
         let settled = match outcome {
             Outcome::Limited(hint) => self.again(now, id, hint, replayable, RetryReason::Throttled),
             Outcome::Overloaded(hint) => self.again(now, id, hint, replayable, RetryReason::Overloaded),
@@ -137,7 +138,7 @@ impl Lanes {
         let now = self.seconds(now);
         let Some(entry) = self.tickets.remove(&id) else { return };
         if let State::Started(stamps) = &entry.state {
-            self.teach(now, entry.lane, stamps, Outcome::Ignored);
+            self.teach(now, entry.lane, stamps, Outcome::Ignored, &[]);
             self.schedule_below(now, entry.lane, stamps);
         }
         if let Some(lane) = self.roster.get_mut(entry.lane) {
@@ -231,7 +232,7 @@ impl Lanes {
     }
 
     /// Tells every node of the path what came of a request.
-    fn teach(&mut self, now: f64, index: u32, stamps: &Stamps, outcome: Outcome) {
+    fn teach(&mut self, now: f64, index: u32, stamps: &Stamps, outcome: Outcome, told: &[Announcement]) {
         let longest = self.settings.retry.retry_after_max.as_secs_f64();
         let Some(lane) = self.roster.get_mut(index) else { return };
         let answer_at = |level: Level| match outcome {
@@ -248,7 +249,7 @@ impl Lanes {
             Outcome::Accepted | Outcome::Failed | Outcome::Ignored => None,
         };
         let paused_before = lane.node.paused_until();
-        lane.node.law.settle(now, stamps.own, answer_at(Level::Route));
+        lane.node.law.settle(now, stamps.own, answer_at(Level::Route), told);
         self.shared.settle(&lane.key, now, &stamps.shared, answer_at);
         match outcome {
             Outcome::Accepted => lane.accepted_total += 1,
