@@ -7,7 +7,7 @@
 
 use super::others::Others;
 use super::window::{Fit, Rounding, Window};
-use crate::control::{AnnouncedBy, Announcement};
+use crate::control::{AnnouncedBy, Announcement, LimitModel};
 use std::sync::Arc;
 
 /// The guard around a window's end: so many times the jitter, and at most this share of the window.
@@ -22,6 +22,8 @@ const CREDIT_SPEED: f64 = 10.0;
 const SCOUT_SECONDS: f64 = 1.0;
 /// Others who would spend less than this in a window are nobody.
 const NOBODY: f64 = 0.5;
+/// In a log's window so many requests are kept back: departures overtake each other, and its room is seen late.
+const KEPT_SLIDING: f64 = 2.0;
 /// A count up to this has not gone far from its start.
 const FEW: u32 = 3;
 /// Ends that move on without the count falling: it is no window that starts over.
@@ -101,14 +103,19 @@ impl Book {
         })
     }
 
-    /// Is it a counter that starts over, with an end that can be timed?
+    /// Can requests be timed by it?
     pub(super) fn is_timed(&self) -> bool {
         !self.is_odd() && self.window.hi.is_finite() && !self.is_short()
     }
 
-    /// What it calls an end is none.
+    /// What it calls an end is none, nor is it a log's.
     fn is_odd(&self) -> bool {
-        self.slides || self.shifts >= SHIFTS_MAX
+        self.shifts >= SHIFTS_MAX
+    }
+
+    /// How it counts, as far as that is known.
+    pub(super) fn model(&self) -> LimitModel {
+        if self.slides { LimitModel::SlidingWindow } else { LimitModel::FixedWindow }
     }
 
     fn is_short(&self) -> bool {
@@ -194,6 +201,10 @@ impl Book {
         self.unseen = 0;
         self.window_told = told.window.map(|window| window.as_secs_f64()).or(self.window_told);
         let (Some(used), true) = (told.used, sent_at > self.told_at) else { return Known::Nothing };
+        if self.slides {
+            self.hear_sliding(now, sent_at, used, flying, told);
+            return Known::Nothing;
+        }
         let Some(reset) = told.reset.map(|reset| reset.as_secs_f64()) else {
             (self.used, self.told_at) = (used, sent_at);
             return self.number();
@@ -223,7 +234,7 @@ impl Book {
             self.opened = (sent_at, f64::from(self.requests.saturating_sub(used)));
             self.others.window(sent_at, used);
         } else {
-            if was_due && used <= self.used {
+            if was_due && used <= self.used && !self.is_short() {
                 // It should be over, and the count goes on from where it was: what is left leaves it one by one.
                 self.slides = true;
             } else if was_due && self.window.rounding != Rounding::Down {
@@ -237,6 +248,15 @@ impl Book {
         self.number()
     }
 
+    /// As [`Book::hear`], of a log: its end is when the eldest request leaves it.
+    fn hear_sliding(&mut self, now: f64, sent_at: f64, used: u32, flying: usize, told: &Announcement) {
+        if let Some(reset) = told.reset {
+            self.window.begin(sent_at, now, reset.as_secs_f64());
+        }
+        self.others.read_sliding(sent_at, used, flying, self.seconds());
+        (self.used, self.told_at) = (used, sent_at);
+    }
+
     /// The budget is gone until the window ends: a refusal said so.
     pub(super) fn spent(&mut self) {
         self.used = self.used.max(self.requests);
@@ -246,7 +266,6 @@ impl Book {
     fn number(&mut self) -> Known {
         let seconds = match self.window_told {
             Some(seconds) if !self.is_timed() => seconds,
-            None if self.slides => self.seconds(),
             // One second may be told as 2, as 60 are as 61: the time between two starts tells.
             None if self.is_short() && self.rollovers > 2 => self.gap_min.round().clamp(1.0, SHORT_SECONDS),
             _ => return Known::Nothing,
@@ -269,6 +288,9 @@ impl Book {
             return if gone { self.window.hi + guard } else { f64::NEG_INFINITY };
         }
         let even = self.even();
+        if self.slides {
+            return self.ready_sliding(now, flying, guard);
+        }
         if now >= self.window.hi + guard {
             return match self.scout {
                 None => now,
@@ -299,5 +321,16 @@ impl Book {
             }
         };
         self.last + 1.0 / pace
+    }
+
+    /// As [`Book::ready_at`], of a log: evenly, a little below the limit, and only while the count leaves room.
+    fn ready_sliding(&self, now: f64, flying: usize, guard: f64) -> f64 {
+        let room = if self.left(flying) >= 1.0 || now >= self.window.hi + guard {
+            f64::NEG_INFINITY
+        } else {
+            self.window.hi + guard
+        };
+        let pace = (f64::from(self.requests) - KEPT_SLIDING).max(0.5) / self.seconds() - self.others();
+        room.max(self.last + 1.0 / pace.max(0.05 * self.even()))
     }
 }

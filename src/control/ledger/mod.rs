@@ -22,7 +22,7 @@ use super::announcement::{AnnouncedBy, Announcement};
 use super::jitter::Jitter;
 use super::law::Answer;
 use super::retry::PAUSING_SECONDS;
-use super::ticket::{LimitModel, LimitSource, LimitView};
+use super::ticket::{LimitSource, LimitView};
 use std::collections::BTreeMap;
 
 /// Limits that one node keeps ledgers of; a further one takes the place of the one unseen for longest.
@@ -238,7 +238,7 @@ impl Ledgers {
         Some(LimitView {
             requests,
             window_seconds: seconds,
-            model: LimitModel::FixedWindow,
+            model: book.model(),
             source: LimitSource::Header,
             confidence: if book.strikes == 0 { 0.98 } else { 0.5 },
             says,

@@ -43,8 +43,6 @@ impl Others {
     /// The counter of a new window was first seen, as `used`, by a request sent at `sent_at`.
     pub(super) fn window(&mut self, sent_at: f64, used: u32) {
         self.base = Some((sent_at, used));
-        let gone = self.own.partition_point(|earlier| *earlier <= sent_at);
-        self.own.drain(..gone);
     }
 
     /// The counter said `used` to a request sent at `sent_at`; `flying` requests sent before it are not answered yet.
@@ -54,11 +52,23 @@ impl Others {
         if span < SPAN_MIN {
             return;
         }
-        let own = (self.own.partition_point(|earlier| *earlier <= sent_at) + flying) as f64;
+        let own = (self.own_in(from, sent_at) + flying) as f64;
         let foreign = (f64::from(used) - f64::from(first) - own - NOISE).max(0.0);
         // A window's average, which later readings make better; the window before it still counts a little.
         let weight = (span / 10.0).clamp(0.05, 0.5);
         self.rate += weight * (foreign / span - self.rate);
+    }
+
+    /// The counter of the last `seconds` said `used` to a request sent at `sent_at`.
+    pub(super) fn read_sliding(&mut self, sent_at: f64, used: u32, flying: usize, seconds: f64) {
+        let own = (self.own_in(sent_at - seconds, sent_at) + flying) as f64;
+        let foreign = (f64::from(used) - own - NOISE).max(0.0);
+        self.rate += 0.05 * (foreign / seconds - self.rate);
+    }
+
+    fn own_in(&self, after: f64, until: f64) -> usize {
+        let upto = |limit: f64| self.own.partition_point(|sent| *sent <= limit);
+        upto(until).saturating_sub(upto(after))
     }
 
     /// What others spend, in requests/s.
