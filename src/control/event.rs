@@ -15,12 +15,22 @@ pub enum Event {
         /// The lane's name.
         lane: Arc<str>,
     },
+    /// A request asks for a place in the queue; it may be refused at once.
+    Offered {
+        /// The lane's name.
+        lane: Arc<str>,
+    },
     /// A ticket got its pass after `waited_seconds` in the queue.
     Started {
         /// The lane's name.
         lane: Arc<str>,
         /// Time in the queue, this turn.
         waited_seconds: f64,
+    },
+    /// The API's limiter let a request through.
+    Accepted {
+        /// The lane's name.
+        lane: Arc<str>,
     },
     /// The API refused a request.
     Throttled {

@@ -72,6 +72,7 @@ impl Lanes {
         let tickets_max = self.settings.queue.lane_tickets_max;
         let Some(lane) = self.roster.get_mut(index) else { return Err(Refusal::draining(&"none".into())) };
         lane.used_at = now;
+        self.events.push_back(Event::Offered { lane: Arc::clone(&lane.name) });
         let ahead = lane.queue.len();
         let too_late = |wait: f64| now + wait > deadline + (PREDICTION_SLACK - 1.0) * wait;
         let reason = if draining {
@@ -252,7 +253,10 @@ impl Lanes {
         lane.node.law.settle(now, stamps.own, answer_at(Level::Route), told);
         self.shared.settle(&lane.key, now, &stamps.shared, answer_at);
         match outcome {
-            Outcome::Accepted => lane.accepted_total += 1,
+            Outcome::Accepted => {
+                lane.accepted_total += 1;
+                self.events.push_back(Event::Accepted { lane: Arc::clone(&lane.name) });
+            }
             Outcome::Limited(hint) => {
                 lane.throttled_total += 1;
                 let retry_after_seconds = seconds_of(hint);

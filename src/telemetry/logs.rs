@@ -89,6 +89,9 @@ pub(super) fn event(event: &Event) {
     match event {
         Event::LaneMade { lane } => info!(%lane, "new lane"),
         Event::LaneForgotten { lane } => info!(%lane, "lane forgotten: it was idle for long"),
+        Event::Offered { lane } => trace!(%lane, "request asks for a place"),
+        // The attempt's own line has its status.
+        Event::Accepted { .. } => (),
         Event::Started { lane, waited_seconds } => trace!(%lane, waited_seconds, "pass granted"),
         Event::Throttled { lane, retry_after_seconds } => {
             debug!(%lane, retry_after_seconds, "the API refused a request");

@@ -49,6 +49,8 @@ pub(super) struct Metrics {
 pub(super) struct Vectors {
     pub(super) requests: IntCounterVec,
     pub(super) responses: IntCounterVec,
+    pub(super) offered: IntCounterVec,
+    pub(super) accepted: IntCounterVec,
     pub(super) throttled: IntCounterVec,
     pub(super) retries: IntCounterVec,
     pub(super) refused: IntCounterVec,
@@ -107,6 +109,8 @@ impl Metrics {
         match event {
             Event::LaneMade { lane } => drop(self.lane(lane)),
             Event::LaneForgotten { lane } => self.series.forget(&self.vectors, lane),
+            Event::Offered { lane } => self.lane(lane).offered.inc(),
+            Event::Accepted { lane } => self.lane(lane).accepted.inc(),
             Event::Started { lane, waited_seconds } => self.lane(lane).queue_wait.observe(*waited_seconds),
             Event::Throttled { lane, .. } => self.lane(lane).throttled.inc(),
             Event::Retried { lane, reason } => self.lane(lane).retried(*reason),
@@ -166,9 +170,19 @@ impl Vectors {
                 "Tries at the upstream by the status that it answered; \"none\" when no response came.",
                 &["lane", "status"],
             )?,
+            offered: counters(
+                "tidegate_offered_total",
+                "Requests that arrived for the lane, whatever became of them.",
+                &["lane"],
+            )?,
+            accepted: counters(
+                "tidegate_accepted_total",
+                "Requests that the upstream's limiter let through.",
+                &["lane"],
+            )?,
             throttled: counters(
                 "tidegate_throttled_total",
-                "Requests that the upstream's limiter refused (429).",
+                "Requests that the upstream's limiter refused.",
                 &["lane"],
             )?,
             retries: counters(
@@ -375,7 +389,9 @@ mod tests {
         let lane: Arc<str> = "messages@3f9a".into();
         for event in [
             Event::LaneMade { lane: Arc::clone(&lane) },
+            Event::Offered { lane: Arc::clone(&lane) },
             Event::Started { lane: Arc::clone(&lane), waited_seconds: 0.2 },
+            Event::Accepted { lane: Arc::clone(&lane) },
             Event::Throttled { lane: Arc::clone(&lane), retry_after_seconds: None },
             Event::Retried { lane: Arc::clone(&lane), reason: RetryReason::Throttled },
             Event::Refused { lane: Arc::clone(&lane), reason: RefusalReason::QueueFull },
@@ -394,6 +410,8 @@ mod tests {
             r#"tidegate_requests_total{lane="none",method="other",status="400"} 1"#,
             r#"tidegate_upstream_responses_total{lane="messages@3f9a",status="429"} 1"#,
             r#"tidegate_upstream_responses_total{lane="messages@3f9a",status="none"} 1"#,
+            r#"tidegate_offered_total{lane="messages@3f9a"} 1"#,
+            r#"tidegate_accepted_total{lane="messages@3f9a"} 1"#,
             r#"tidegate_throttled_total{lane="messages@3f9a"} 1"#,
             r#"tidegate_retries_total{lane="messages@3f9a",reason="throttled"} 1"#,
             r#"tidegate_retries_total{lane="messages@3f9a",reason="stale"} 0"#,

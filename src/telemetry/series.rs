@@ -25,6 +25,8 @@ pub(super) struct Series {
 #[derive(Debug)]
 pub(super) struct LaneSeries {
     pub(super) label: Arc<str>,
+    pub(super) offered: IntCounter,
+    pub(super) accepted: IntCounter,
     pub(super) throttled: IntCounter,
     pub(super) abandoned: IntCounter,
     pub(super) queue_wait: Histogram,
@@ -86,6 +88,8 @@ impl LaneSeries {
         };
         Self {
             label: Arc::clone(label),
+            offered: vectors.offered.with_label_values(&[label]),
+            accepted: vectors.accepted.with_label_values(&[label]),
             throttled: vectors.throttled.with_label_values(&[label]),
             abandoned: vectors.abandoned.with_label_values(&[label]),
             queue_wait: vectors.queue_wait.with_label_values(&[label]),
@@ -141,6 +145,8 @@ impl LaneSeries {
     /// Removes all of the lane's children. One that is not there is fine: it was never made.
     fn remove_from(&self, vectors: &Vectors) {
         let lane = self.label.as_ref();
+        drop(vectors.offered.remove_label_values(&[lane]));
+        drop(vectors.accepted.remove_label_values(&[lane]));
         drop(vectors.throttled.remove_label_values(&[lane]));
         drop(vectors.abandoned.remove_label_values(&[lane]));
         drop(vectors.queue_wait.remove_label_values(&[lane]));

@@ -1,12 +1,9 @@
-//! Pure models of what an API enforces: time comes in as seconds, a verdict goes out, and nothing else happens.
-//!
-//! # Why
-//! Tests in virtual time and the simulated API over sockets must disagree about nothing, so there is one model
-//! for both. Seconds are `f64` from an origin that the caller chooses; time that stands still or goes back is
-//! read as the latest time seen.
+//! One limit: how it counts, what has been spent of it, and what it would announce.
 
+use super::announced::Announced;
 use crate::control::Quota;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// How an API counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,9 +19,11 @@ pub enum Model {
     Sliding,
     /// A bucket that starts full, refills evenly at the quota's rate and gives one token a request.
     Bucket {
-        /// The bucket's capacity in requests, at least 1.
+        /// The bucket's capacity in requests, at least 1. It stays when the quota changes.
         burst: f64,
     },
+    /// No more requests than the quota's are under way at once; the quota's window means nothing.
+    Concurrency,
 }
 
 /// One limit and what has been spent of it.
@@ -54,6 +53,9 @@ enum Account {
         tokens: f64,
         counted_at: f64,
     },
+    Concurrency {
+        under_way: u32,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +78,7 @@ impl Limiter {
                 let burst = burst.max(1.0);
                 Account::Bucket { burst, tokens: burst, counted_at: f64::NEG_INFINITY }
             }
+            Model::Concurrency => Account::Concurrency { under_way: 0 },
         };
         Self { quota, account, latest: f64::NEG_INFINITY }
     }
@@ -106,6 +109,7 @@ impl Limiter {
             }
             Account::Sliding { log } => log.len() < count(requests),
             Account::Bucket { tokens, .. } => *tokens >= 1.0 - TOKEN_TOLERANCE,
+            Account::Concurrency { under_way } => *under_way < requests,
         }
     }
 
@@ -125,11 +129,19 @@ impl Limiter {
             }
             Account::Sliding { log } => log.push_back(now),
             Account::Bucket { tokens, .. } => *tokens -= 1.0,
+            Account::Concurrency { under_way } => *under_way = under_way.saturating_add(1),
+        }
+    }
+
+    /// A request that was taken is over. Only a limit of requests under way takes note.
+    pub fn release(&mut self) {
+        if let Account::Concurrency { under_way } = &mut self.account {
+            *under_way = under_way.saturating_sub(1);
         }
     }
 
     /// Seconds until the open window ends (fixed and anchored; 0 if none is open), or until the next request
-    /// would be let in (sliding and bucket; 0 if it would be now).
+    /// would be let in (sliding and bucket; 0 if it would be now). With concurrency nobody knows: 0.
     pub fn reset_seconds(&mut self, now: f64) -> f64 {
         self.roll(now);
         let (now, quota) = (self.latest, self.quota);
@@ -143,8 +155,45 @@ impl Limiter {
             }
             Account::Bucket { tokens, .. } if *tokens >= 1.0 - TOKEN_TOLERANCE => 0.0,
             Account::Bucket { tokens, .. } => (1.0 - tokens) / quota.rate().get(),
+            Account::Concurrency { .. } => 0.0,
         };
         seconds.max(0.0)
+    }
+
+    /// What the limit would announce at `now`, with what it has counted so far.
+    pub fn announced(&mut self, now: f64) -> Announced {
+        self.roll(now);
+        let (now, length) = (self.latest, self.quota.window.as_secs_f64());
+        let of_window = |used: u32, reset_seconds: f64| Announced {
+            allowed: self.quota.requests,
+            used,
+            reset_seconds: Some(reset_seconds.max(0.0)),
+            window_seconds: Some(length),
+        };
+        match &self.account {
+            Account::Fixed { window, .. } | Account::Anchored { window } => {
+                window.map_or(of_window(0, 0.0), |window| of_window(window.used, window.end - now))
+            }
+            Account::Sliding { log } => {
+                let used = u32::try_from(log.len()).unwrap_or(u32::MAX);
+                of_window(used, log.front().map_or(0.0, |oldest| oldest + length - now))
+            }
+            Account::Bucket { burst, tokens, .. } => {
+                let (allowed, rate) = (whole(*burst), self.quota.rate().get());
+                Announced {
+                    allowed,
+                    used: allowed - whole(tokens + TOKEN_TOLERANCE).min(allowed),
+                    reset_seconds: Some((burst - tokens) / rate),
+                    window_seconds: Some(burst / rate),
+                }
+            }
+            Account::Concurrency { under_way } => Announced {
+                allowed: self.quota.requests,
+                used: *under_way,
+                reset_seconds: None,
+                window_seconds: None,
+            },
+        }
     }
 
     /// Brings the account forward to `now`.
@@ -171,6 +220,7 @@ impl Limiter {
                 *tokens = (*tokens + (now - *counted_at) * self.quota.rate().get()).min(*burst);
                 *counted_at = now;
             }
+            Account::Concurrency { .. } => (),
         }
     }
 }
@@ -189,61 +239,14 @@ fn end_on_grid(now: f64, length: f64, phase: f64) -> f64 {
     }
 }
 
+/// The whole requests in this many tokens; none when they are owed.
+fn whole(tokens: f64) -> u32 {
+    let whole = Duration::try_from_secs_f64(tokens).map_or(0, |whole| whole.as_secs());
+    u32::try_from(whole).unwrap_or(u32::MAX)
+}
+
 fn count(requests: u32) -> usize {
     usize::try_from(requests).unwrap_or(usize::MAX)
-}
-
-/// Several limits over the same requests: all must admit, and a request is counted by all or by none.
-#[derive(Clone, Debug, Default)]
-pub struct Limits {
-    limiters: Vec<Limiter>,
-}
-
-/// Which limit said no.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Refused {
-    /// Its place in the list of limits. If several said no, the one that will do so longest.
-    pub index: usize,
-    /// What it says of the time to wait, as [`Limiter::reset_seconds`].
-    pub reset_seconds: f64,
-    /// What it allows.
-    pub quota: Quota,
-}
-
-impl Limits {
-    /// Limits that all must admit; none at all admits everything.
-    pub fn new(limiters: Vec<Limiter>) -> Self {
-        Self { limiters }
-    }
-
-    /// Counts a request at `now` if every limit admits it.
-    ///
-    /// # Errors
-    /// The limit that refuses; then no limit has counted the request.
-    pub fn admit(&mut self, now: f64) -> Result<(), Refused> {
-        let mut refused: Option<Refused> = None;
-        for (index, limiter) in self.limiters.iter_mut().enumerate() {
-            if limiter.admits(now) {
-                continue;
-            }
-            let reset_seconds = limiter.reset_seconds(now);
-            if refused.is_none_or(|other| reset_seconds > other.reset_seconds) {
-                refused = Some(Refused { index, reset_seconds, quota: limiter.quota() });
-            }
-        }
-        if let Some(refused) = refused {
-            return Err(refused);
-        }
-        for limiter in &mut self.limiters {
-            limiter.take(now);
-        }
-        Ok(())
-    }
-
-    /// The limit at `index`, to change what it allows.
-    pub fn get_mut(&mut self, index: usize) -> Option<&mut Limiter> {
-        self.limiters.get_mut(index)
-    }
 }
 
 #[cfg(test)]
@@ -366,6 +369,69 @@ mod tests {
     }
 
     #[test]
+    fn requests_under_way_are_bounded_and_time_ends_none() {
+        let mut limiter = limiter("3/s", Model::Concurrency);
+        assert_eq!(admitted(&mut limiter, 0.0, 9), 3);
+        assert_eq!(admitted(&mut limiter, 1e6, 9), 0);
+        limiter.release();
+        assert_eq!(admitted(&mut limiter, 1e6, 9), 1);
+        (0..9).for_each(|_| limiter.release());
+        assert_eq!(admitted(&mut limiter, 1e6, 9), 3, "nobody ends what is not under way");
+        limiter.set_quota(quota("5/s"));
+        assert_eq!(admitted(&mut limiter, 1e6, 9), 2);
+    }
+
+    /// Allowed, used, and the seconds until the reset and of the window, in ms.
+    fn told(limiter: &mut Limiter, now: f64) -> (u32, u32, Option<i64>, Option<i64>) {
+        let Announced { allowed, used, reset_seconds, window_seconds } = limiter.announced(now);
+        let millis = |seconds: f64| format!("{:.0}", seconds * 1e3).parse().unwrap();
+        (allowed, used, reset_seconds.map(millis), window_seconds.map(millis))
+    }
+
+    #[test]
+    fn a_window_announces_its_count_and_its_end() {
+        let mut fixed = fixed("3/s", 0.0);
+        assert_eq!(told(&mut fixed, 0.25), (3, 0, Some(750), Some(1_000)));
+        assert_eq!(admitted(&mut fixed, 0.25, 9), 3);
+        assert_eq!(told(&mut fixed, 0.5), (3, 3, Some(500), Some(1_000)), "refused ones are not counted");
+        assert_eq!(told(&mut fixed, 1.0), (3, 0, Some(1_000), Some(1_000)));
+        let mut anchored = limiter("3/s", Model::Anchored);
+        assert_eq!(told(&mut anchored, 0.25), (3, 0, Some(0), Some(1_000)), "none is open");
+        assert_eq!(admitted(&mut anchored, 0.25, 1), 1);
+        assert_eq!(told(&mut anchored, 0.5), (3, 1, Some(750), Some(1_000)));
+        anchored.set_quota(quota("300/s"));
+        assert_eq!(told(&mut anchored, 0.5), (300, 1, Some(750), Some(1_000)));
+    }
+
+    #[test]
+    fn a_sliding_limit_announces_when_its_oldest_leaves() {
+        let mut limiter = limiter("3/s", Model::Sliding);
+        assert_eq!(told(&mut limiter, 0.0), (3, 0, Some(0), Some(1_000)));
+        assert_eq!((offer(&mut limiter, 0.0), offer(&mut limiter, 0.5)), (true, true));
+        assert_eq!(told(&mut limiter, 0.75), (3, 2, Some(250), Some(1_000)));
+        assert_eq!(told(&mut limiter, 1.0), (3, 1, Some(500), Some(1_000)));
+    }
+
+    #[test]
+    fn a_bucket_announces_when_it_is_full() {
+        let mut limiter = limiter("10/s", Model::Bucket { burst: 4.0 });
+        assert_eq!(told(&mut limiter, 0.0), (4, 0, Some(0), Some(400)));
+        assert_eq!(admitted(&mut limiter, 0.0, 9), 4);
+        assert_eq!(told(&mut limiter, 0.0), (4, 4, Some(400), Some(400)));
+        assert_eq!(told(&mut limiter, 0.15), (4, 3, Some(250), Some(400)), "half a token is none");
+        limiter.take(0.15);
+        limiter.take(0.15);
+        assert_eq!(told(&mut limiter, 0.15), (4, 4, Some(450), Some(400)), "what is owed");
+    }
+
+    #[test]
+    fn requests_under_way_are_announced_without_a_time() {
+        let mut limiter = limiter("3/s", Model::Concurrency);
+        assert_eq!(admitted(&mut limiter, 0.0, 2), 2);
+        assert_eq!(told(&mut limiter, 5.0), (3, 2, None, None));
+    }
+
+    #[test]
     fn a_limit_that_moves_keeps_what_is_spent() {
         for model in [Model::Fixed { phase_seconds: 0.0 }, Model::Anchored, Model::Sliding] {
             let mut limiter = limiter("10/s", model);
@@ -404,35 +470,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn several_limits_count_a_request_all_or_none() {
-        let mut limits = Limits::new(vec![fixed("2/s", 0.0), fixed("3/min", 0.0)]);
-        assert_eq!(limits.admit(0.5), Ok(()));
-        assert_eq!(limits.admit(0.5), Ok(()));
-        let refused = limits.admit(0.5).unwrap_err();
-        assert_eq!((refused.index, refused.quota), (0, quota("2/s")));
-        assert!(close(refused.reset_seconds, 0.5));
-        assert_eq!(limits.admit(1.5), Ok(()), "the refused one was not counted by the minute");
-        let refused = limits.admit(1.6).unwrap_err();
-        assert_eq!(refused.index, 1);
-        assert!(close(refused.reset_seconds, 58.4));
-    }
-
-    #[test]
-    fn of_several_refusals_the_longest_is_told() {
-        let mut limits = Limits::new(vec![fixed("1/s", 0.0), fixed("1/min", 0.0), fixed("9/h", 0.0)]);
-        assert_eq!(limits.admit(0.0), Ok(()));
-        assert_eq!(limits.admit(0.0).unwrap_err().index, 1);
-        limits.get_mut(1).unwrap().set_quota(quota("5/min"));
-        assert_eq!(limits.admit(0.0).unwrap_err().index, 0);
-    }
-
-    #[test]
-    fn no_limits_admit_everything() {
-        let mut limits = Limits::default();
-        assert!((0..1_000).all(|_| limits.admit(0.0).is_ok()));
-    }
-
     /// Requests at arbitrary gaps, in ms: many at once, some just apart, some after a long time.
     fn gaps() -> impl proptest::strategy::Strategy<Value = Vec<u32>> {
         use proptest::prelude::*;
@@ -457,7 +494,78 @@ mod tests {
         times.iter().map(|time| within(*time)).max().unwrap_or(0)
     }
 
+    /// A second of the naive models in ticks: floats hold sums of them exactly.
+    const SECOND: u64 = 1_024;
+    /// What they allow in a second, and what their bucket holds.
+    const ALLOWED: u32 = 8;
+
+    /// What a limit of 8/s has counted at `now`, and the ticks until its reset, told from all that it let in so far.
+    type Naive = fn(taken: &[u64], now: u64) -> (u32, u64);
+
+    fn of(taken: &[u64], counts: impl Fn(u64) -> bool) -> u32 {
+        u32::try_from(taken.iter().filter(|at| counts(**at)).count()).unwrap()
+    }
+
+    /// Windows start at 256 ticks, 1280 ticks and so on.
+    fn naive_fixed(taken: &[u64], now: u64) -> (u32, u64) {
+        let window = |at: u64| (at + SECOND - 256) / SECOND;
+        (of(taken, |at| window(at) == window(now)), window(now) * SECOND + 256 - now)
+    }
+
+    fn naive_anchored(taken: &[u64], now: u64) -> (u32, u64) {
+        let opened = taken.iter().fold(None, |opened, at| match opened {
+            Some(start) if *at < start + SECOND => Some(start),
+            _ => Some(*at),
+        });
+        match opened {
+            Some(start) if now < start + SECOND => (of(taken, |at| at >= start), start + SECOND - now),
+            _ => (0, 0),
+        }
+    }
+
+    fn naive_sliding(taken: &[u64], now: u64) -> (u32, u64) {
+        let inside = |at: u64| at + SECOND > now;
+        let oldest = taken.iter().find(|at| inside(**at));
+        (of(taken, inside), oldest.map_or(0, |at| at + SECOND - now))
+    }
+
+    /// A token comes in 128 ticks, so what is missing in 128ths of tokens are the ticks until it is full.
+    fn naive_bucket(taken: &[u64], now: u64) -> (u32, u64) {
+        let (mut missing, mut last) = (0_u64, 0);
+        for at in taken {
+            missing = missing.saturating_sub(at - last) + 128;
+            last = *at;
+        }
+        missing = missing.saturating_sub(now - last);
+        (u32::try_from(missing.div_ceil(128)).unwrap(), missing)
+    }
+
     proptest::proptest! {
+        #[test]
+        fn every_model_does_as_its_naive_twin(gaps in gaps(), which in 0..4_usize) {
+            let twins: [(Model, Naive); 4] = [
+                (Model::Fixed { phase_seconds: 0.25 }, naive_fixed),
+                (Model::Anchored, naive_anchored),
+                (Model::Sliding, naive_sliding),
+                (Model::Bucket { burst: f64::from(ALLOWED) }, naive_bucket),
+            ];
+            let (model, naive) = twins[which];
+            let mut limiter = limiter("8/s", model);
+            let (mut now, mut taken) = (0, Vec::new());
+            for gap in gaps {
+                now += u64::from(gap);
+                let seconds = now as f64 / SECOND as f64;
+                let (used, reset) = naive(&taken, now);
+                let told = limiter.announced(seconds);
+                proptest::prop_assert_eq!((told.allowed, told.used), (ALLOWED, used), "{:?} at {}", model, now);
+                proptest::prop_assert_eq!(told.reset_seconds, Some(reset as f64 / SECOND as f64));
+                proptest::prop_assert_eq!(offer(&mut limiter, seconds), used < ALLOWED);
+                if used < ALLOWED {
+                    taken.push(now);
+                }
+            }
+        }
+
         #[test]
         fn no_fixed_window_holds_more_than_its_quota(gaps in gaps(), phase in 0.0..1.0_f64) {
             let (times, _) = let_in(&mut fixed("7/s", phase), &gaps);
