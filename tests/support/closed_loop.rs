@@ -84,6 +84,8 @@ pub(crate) struct World {
     pub(crate) network: Network,
     pub(crate) retry_after: RetryAfter,
     pub(crate) headers: Headers,
+    /// Of this limit alone, by its place.
+    pub(crate) headers_of: Option<usize>,
     pub(crate) deadline_seconds: f64,
     /// The credential that clients use from now on, by client.
     pub(crate) credential: Box<dyn Fn(usize) -> u64>,
@@ -146,6 +148,7 @@ impl World {
             network: Network::default(),
             retry_after: RetryAfter::Seconds(1.0),
             headers: Headers::Nothing,
+            headers_of: None,
             deadline_seconds: 120.0,
             credential: Box::new(|_| 1),
             log: Log::default(),
@@ -317,6 +320,10 @@ impl World {
             }
         };
         let told = limits.announced(self.now);
+        let told = match self.headers_of {
+            Some(index) => told.get(index..=index).unwrap_or_default(),
+            None => told.as_slice(),
+        };
         let told = told.iter().filter_map(|told| self.headers.of(told)).collect();
         let way = self.way();
         self.at(self.now + service + way, Happening::Answer(id, answer, told));

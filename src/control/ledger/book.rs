@@ -212,6 +212,7 @@ impl Book {
         self.reset_max = self.reset_max.max(reset);
         let was_due = sent_at >= self.window.hi + guard;
         let (before, known) = (self.window, self.told_at.is_finite());
+        self.last = self.last.max(sent_at);
         let late = sent_at > before.hi + (0.5 * self.seconds()).max(2.0);
         let fit = self.window.hear(sent_at, now, reset);
         let over = used <= (self.used / 2).max(FEW);

@@ -250,3 +250,132 @@ impl Ledgers {
 fn is_of(book: &Book, told: &Announcement) -> bool {
     told.source == AnnouncedBy::Header && book.name == told.name && book.requests == told.requests
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Level;
+    use std::time::Duration;
+
+    const REFUSED: Answer = Answer::Refused { retry_after: Some(1.0) };
+
+    fn told(requests: u32, used: u32, reset: u64) -> Announcement {
+        Announcement {
+            name: "inin".into(),
+            source: AnnouncedBy::Header,
+            requests,
+            used: Some(used),
+            reset: Some(Duration::from_secs(reset)),
+            window: None,
+            level: Level::Route,
+        }
+    }
+
+    /// One request at `at`, answered 50 ms later with `answer` and what it announces.
+    fn exchange(ledgers: &mut Ledgers, at: f64, answer: Answer, told: &[Announcement]) -> Heard {
+        let departure = ledgers.sent(at);
+        ledgers.settle(at + 0.05, departure, answer, told)
+    }
+
+    #[test]
+    fn a_budget_is_spread_over_what_is_left_of_its_window() {
+        let mut ledgers = Ledgers::default();
+        assert!(!ledgers.govern());
+        exchange(&mut ledgers, 0.0, Answer::Accepted, &[told(300, 150, 31)]);
+        assert!(ledgers.govern());
+        // 149 of 150 (one is kept until the rounding is known), in 30 s less a guard.
+        let next = ledgers.ready_at(0.05, 100);
+        assert!((next - 0.2).abs() < 0.01, "{next}");
+        assert!(ledgers.ready_at(0.05, 3) < 0.05, "a few go ahead of the line");
+    }
+
+    #[test]
+    fn a_spent_budget_waits_for_the_end_and_one_goes_ahead() {
+        let mut ledgers = Ledgers::default();
+        exchange(&mut ledgers, 0.0, Answer::Accepted, &[told(10, 10, 20)]);
+        let next = ledgers.ready_at(0.1, 5);
+        assert!(next > 20.0 && next < 20.2, "{next}");
+        assert!((ledgers.blocked_until() - 20.05).abs() < 0.01);
+        ledgers.sent(20.1);
+        assert!(ledgers.ready_at(20.1, 5) > 21.0, "the others wait for the scout");
+    }
+
+    #[test]
+    fn requests_that_are_out_count_as_spent() {
+        let mut ledgers = Ledgers::default();
+        exchange(&mut ledgers, 0.0, Answer::Accepted, &[told(10, 5, 20)]);
+        for _ in 0..4 {
+            ledgers.sent(1.0);
+        }
+        assert!(ledgers.ready_at(1.0, 5) > 19.0);
+    }
+
+    #[test]
+    fn a_refusal_that_no_ledger_foresaw_is_a_strike() {
+        let mut ledgers = Ledgers::default();
+        exchange(&mut ledgers, 0.0, Answer::Accepted, &[told(300, 10, 60)]);
+        assert!(!exchange(&mut ledgers, 1.0, REFUSED, &[told(300, 15, 59)]).foreseen);
+        assert!(ledgers.govern());
+        assert!(!exchange(&mut ledgers, 2.0, REFUSED, &[told(300, 20, 58)]).foreseen);
+        assert!(!ledgers.govern(), "two, and the law joins in");
+    }
+
+    #[test]
+    fn a_refusal_at_the_end_of_the_budget_or_until_the_window_s_end_was_foreseen() {
+        let mut ledgers = Ledgers::default();
+        exchange(&mut ledgers, 0.0, Answer::Accepted, &[told(300, 299, 30)]);
+        assert!(exchange(&mut ledgers, 1.0, REFUSED, &[]).foreseen);
+        let mut ledgers = Ledgers::default();
+        exchange(&mut ledgers, 0.0, Answer::Accepted, &[told(300, 100, 30)]);
+        let until_the_end = Answer::Refused { retry_after: Some(29.0) };
+        assert!(exchange(&mut ledgers, 1.0, until_the_end, &[]).foreseen);
+        assert!(ledgers.ready_at(1.1, 5) > 29.9);
+    }
+
+    #[test]
+    fn a_limit_that_changed_takes_the_place_of_the_old_one() {
+        let mut ledgers = Ledgers::default();
+        exchange(&mut ledgers, 0.0, Answer::Accepted, &[told(300, 100, 60)]);
+        for n in 0..RENAMED_MAX {
+            exchange(&mut ledgers, 1.0 + f64::from(n), Answer::Accepted, &[told(150, 101 + n, 58)]);
+        }
+        assert_eq!(ledgers.believes().map(|(requests, _)| requests), Some(150.0));
+        assert_eq!(ledgers.books.len(), 1);
+    }
+
+    #[test]
+    fn limits_that_take_turns_both_stay() {
+        let mut ledgers = Ledgers::default();
+        for n in 0..40 {
+            let this = if n % 2 == 0 { told(300, 10 + n, 50) } else { told(100, 10 + n, 40) };
+            exchange(&mut ledgers, 0.1 * f64::from(n), Answer::Accepted, &[this]);
+        }
+        assert_eq!(ledgers.books.len(), 2);
+    }
+
+    #[test]
+    fn a_body_s_number_goes_to_the_law_and_ledgers_are_bounded() {
+        let mut ledgers = Ledgers::default();
+        let body = Announcement {
+            source: AnnouncedBy::Body,
+            window: Some(Duration::from_mins(1)),
+            ..told(300, 300, 0)
+        };
+        let heard = exchange(&mut ledgers, 0.0, REFUSED, &[body]);
+        assert_eq!(heard.number, Some((300, 60.0, AnnouncedBy::Body)));
+        for n in 1..100 {
+            exchange(&mut ledgers, f64::from(n), Answer::Accepted, &[told(1_000 + n, 1, 60)]);
+        }
+        assert!(ledgers.books.len() <= LEDGERS_MAX);
+    }
+
+    #[test]
+    fn an_end_that_moves_on_is_no_window() {
+        let mut ledgers = Ledgers::default();
+        for n in 0..6_u32 {
+            let at = 2.0 * f64::from(n);
+            exchange(&mut ledgers, at, Answer::Accepted, &[told(300, 100 + n, 30 + u64::from(4 * n))]);
+        }
+        assert!(!ledgers.govern());
+    }
+}

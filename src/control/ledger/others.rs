@@ -88,3 +88,57 @@ impl Others {
         share
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A minute in which we send `ours` a second and others `theirs`, read at each of our answers.
+    fn minute(others: &mut Others, ours: f64, theirs: f64) {
+        let mut theirs_counted = 0;
+        for own in 1.. {
+            let at = f64::from(own - 1) / ours;
+            if at > 60.0 {
+                break;
+            }
+            while f64::from(theirs_counted + 1) <= theirs * at {
+                theirs_counted += 1;
+            }
+            let used = own + theirs_counted;
+            if own == 1 {
+                others.window(at, used);
+            } else {
+                others.read(at, used, 0);
+            }
+            others.counted(at);
+        }
+    }
+
+    #[test]
+    fn what_a_counter_grew_by_beyond_our_own_is_somebody_else_s() {
+        let mut others = Others::default();
+        minute(&mut others, 3.5, 1.5);
+        assert!((others.rate() - 1.5).abs() < 0.1, "{}", others.rate());
+        let mut nobody = Others::default();
+        minute(&mut nobody, 5.0, 0.0);
+        assert!(nobody.rate() < 1e-9);
+    }
+
+    #[test]
+    fn two_who_share_settle_at_the_same_pace() {
+        // Each sees the other; one starts with nearly everything.
+        let (mut first, mut second) = (4.5, 0.2);
+        let mut sides = [Others::default(), Others::default()];
+        sides[0].share = Some(first);
+        sides[1].share = Some(second);
+        for step in 1..1_000_u32 {
+            let now = 0.1 * f64::from(step);
+            sides[0].rate = second;
+            sides[1].rate = first;
+            first = sides[0].share(now, 5.0);
+            second = sides[1].share(now, 5.0);
+        }
+        assert!((first - second).abs() < 0.15 * first, "{first} {second}");
+        assert!(first + second > 4.0, "{first} {second}");
+    }
+}
