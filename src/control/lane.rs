@@ -1,5 +1,6 @@
 //! One lane: its queue, and the limit that it learns; and the nodes of a path, which grant together.
 
+use super::announcement::Announcement;
 use super::command::Command;
 use super::law::{Answer, Law, Shift, Stamp};
 use super::orders::Orders;
@@ -84,7 +85,7 @@ impl Node {
 
     /// One leaves.
     pub(super) fn take(&mut self, now: f64) -> Stamp {
-        let law = self.law.current_rate();
+        let law = self.law.grid_rate();
         // A phase that the law chose means something at the law's pace only.
         let law_paces = self.orders.pinned().is_none() && self.orders.pace(law) >= law;
         self.pacer.keep_phase(self.law.keeps_phase() && law_paces);
@@ -95,15 +96,17 @@ impl Node {
 
     /// It did not leave after all.
     pub(super) fn give_back(&mut self, now: f64, stamp: Stamp) {
-        self.pacer.give_back(self.orders.pinned().unwrap_or_else(|| self.law.current_rate()));
+        self.pacer.give_back(self.orders.pinned().unwrap_or_else(|| self.law.grid_rate()));
         self.orders.give_back();
-        self.settle(now, stamp, Answer::Unknown);
+        if stamp.sent_at > self.since {
+            self.law.give_back(now, stamp);
+        }
     }
 
-    /// What became of one that left.
-    pub(super) fn settle(&mut self, now: f64, stamp: Stamp, answer: Answer) {
+    /// What became of one that left, and what its answer announces of this node's limits.
+    pub(super) fn settle(&mut self, now: f64, stamp: Stamp, answer: Answer, told: &[Announcement]) {
         if stamp.sent_at > self.since {
-            self.law.settle(now, stamp, answer);
+            self.law.settle(now, stamp, answer, told);
         }
     }
 
