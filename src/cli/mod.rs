@@ -10,7 +10,8 @@ pub use greeting::{greet_run, greet_sim};
 use crate::config::Config;
 use crate::sim::SimSettings;
 use crate::telemetry::LogSettings;
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 
 /// What the command line asks for.
@@ -19,7 +20,7 @@ pub enum Action {
     /// Be the proxy.
     Run(Box<Config>, LogSettings),
     /// Be a rate-limited API.
-    Sim(SimSettings),
+    Sim(Box<SimSettings>),
     /// Show what it does.
     Demo {
         /// For a program to read.
@@ -34,7 +35,7 @@ pub enum Action {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, clap::Error> {
     match Typed::try_parse_from(args)?.command {
         Command::Run(typed) => typed.meant().map(|(config, logs)| Action::Run(Box::new(config), logs)),
-        Command::Sim(typed) => Ok(Action::Sim(typed.meant())),
+        Command::Sim(typed) => typed.meant().map(|settings| Action::Sim(Box::new(settings))),
         Command::Demo { json } => Ok(Action::Demo { json }),
     }
 }
@@ -62,6 +63,16 @@ enum Command {
     },
 }
 
+/// A mistake that clap's own rules do not find, told with the usage of `command`.
+fn wrong(command: &str, kind: ErrorKind, why: &str) -> clap::Error {
+    let mut typed = Typed::command();
+    typed.build();
+    match typed.find_subcommand_mut(command) {
+        Some(command) => command.error(kind, why),
+        None => typed.error(kind, why),
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   tidegate run --upstream https://api.mypurecloud.com   throttle what goes to this API
@@ -76,7 +87,6 @@ SIGINT or SIGTERM.
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_consistent() {
@@ -95,7 +105,24 @@ mod tests {
             (&["run", "--upstream", "http://h", "--listen", "8080"], "127.0.0.1:8080"),
             (&["run", "--upstream", "http://h", "--colour"], "--colour"),
             (&["run"], "--upstream"),
-            (&["sim", "--model", "sliding"], "anchored"),
+            (&["sim", "--model", "leaky"], "anchored"),
+            (&["sim", "--model", "concurrency"], "--limit 10"),
+            (&["sim", "--limit", "7"], "--limit 7/s"),
+            (&["sim", "--limit", "0"], "300/min"),
+            (&["sim", "--limit", "10/s", "--burst", "5"], "--model bucket"),
+            (&["sim", "--model", "bucket", "--burst", "0"], "1.."),
+            (&["sim", "--model", "sliding", "--phase", "1s"], "--model fixed"),
+            (&["sim", "--change", "60s"], "60s=5/s"),
+            (&["sim", "--change", "60=5/s"], "30s"),
+            (&["sim", "--change", "60s=5"], "--change 60s=5/s"),
+            (&["sim", "--change", "60s=none"], "60s=5/s"),
+            (&["sim", "--limit", "none", "--change", "60s=5/s"], "one --limit"),
+            (&["sim", "--limit", "9/s", "--limit", "90/min", "--change", "60s=5/s"], "one --limit"),
+            (&["sim", "--model", "concurrency", "--limit", "5", "--change", "60s=5/s"], "--change 60s=5"),
+            (&["sim", "--model", "concurrency", "--limit", "5", "--others", "1/s"], "--model fixed"),
+            (&["sim", "--others", "lots"], "90/min"),
+            (&["sim", "--headers", "github"], "x-ratelimit"),
+            (&["sim", "--retry-after", "tomorrow"], "date"),
             (&["walk"], "walk"),
             (&[], "Usage"),
         ] {

@@ -4,7 +4,7 @@ use crate::config::{Config, ReplayPolicy, Upstream, UpstreamError, duration};
 use crate::control::{LawName, Quota};
 use crate::telemetry::{LogFormat, LogLevel, LogSettings};
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, ValueEnum};
+use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -156,20 +156,14 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
 
 /// As the XDG base directory specification has it: a relative path does not count.
 #[expect(clippy::disallowed_methods, reason = "the command line is the one door for configuration")]
-fn own_state_dir() -> Option<PathBuf> {
+pub(super) fn own_state_dir() -> Option<PathBuf> {
     let directory = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = directory("XDG_STATE_HOME").or_else(|| Some(directory("HOME")?.join(".local/state")))?;
     Some(state.join("tidegate"))
 }
 
-/// A mistake that clap's own rules do not find, told with the usage of `run`.
 fn wrong(kind: ErrorKind, why: &str) -> clap::Error {
-    let mut typed = super::Typed::command();
-    typed.build();
-    match typed.find_subcommand_mut("run") {
-        Some(run) => run.error(kind, why),
-        None => typed.error(kind, why),
-    }
+    super::wrong("run", kind, why)
 }
 
 const STATE_DIR: &str = "Where the key that names credentials is kept [default: $XDG_STATE_HOME/tidegate or \
