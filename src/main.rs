@@ -49,10 +49,10 @@ fn act(action: Action) -> anyhow::Result<Ended> {
                 Ok(Ended::Drained)
             }
             Action::Sim(settings) => {
-                let greet = |settings: &_, address| {
-                    cli::greet_sim(&mut io::stdout(), settings, address).ok();
+                let greet = |settings: &_, address, certificate: Option<&_>| {
+                    cli::greet_sim(&mut io::stdout(), settings, address, certificate).ok();
                 };
-                Ok(simulate(settings, signals, greet).await?)
+                Ok(simulate(*settings, signals, greet).await?)
             }
             Action::Demo { json } => tokio::select! {
                 played = demo::run(json) => played.map(|()| Ended::Drained),

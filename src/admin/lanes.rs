@@ -1,13 +1,52 @@
 //! `/api/v1/lanes`: what every lane knows and does, as JSON.
 
 use super::Admin;
-use crate::control::{LaneView, LimitView};
+use super::problem::Problem;
+use crate::control::{LaneView, LimitView, Rate};
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use humantime::format_rfc3339_millis;
 use serde::Serialize;
+use std::time::{Duration, SystemTime};
 
 pub(super) async fn list(State(admin): State<Admin>) -> Json<List> {
-    Json(List { lanes: admin.gate.snapshot().into_iter().map(Lane::from).collect() })
+    let now = wall_now();
+    Json(List { lanes: admin.gate.snapshot().into_iter().map(|view| Lane::new(view, now)).collect() })
+}
+
+pub(super) async fn show(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<Json<Lane>, Problem> {
+    one(&admin, &name).map(Json)
+}
+
+/// The lane called `name`.
+pub(super) fn one(admin: &Admin, name: &str) -> Result<Lane, Problem> {
+    let found = admin.gate.snapshot().into_iter().find(|view| *view.name == *name);
+    found.map(|view| Lane::new(view, wall_now())).ok_or_else(|| unknown(admin, name))
+}
+
+/// There is no lane called `name`, but others.
+pub(super) fn unknown(admin: &Admin, name: &str) -> Problem {
+    let lanes = admin.gate.snapshot();
+    let names: Vec<&str> = lanes.iter().take(NAMES_SHOWN).map(|view| view.name.as_ref()).collect();
+    let more = lanes.len() - names.len();
+    let there = match (names.len(), more) {
+        (0, _) => "no lane exists yet: the first request of a route and a credential makes one".to_owned(),
+        (_, 0) => format!("there are: {}", names.join(", ")),
+        (_, more) => format!("there are: {} and {more} more", names.join(", ")),
+    };
+    Problem::new(StatusCode::NOT_FOUND, format!("no lane is called {name:?}; {there}"))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a pause's end is told as a date, which people compare with their own clocks"
+)]
+fn wall_now() -> SystemTime {
+    SystemTime::now()
 }
 
 /// The answer.
@@ -17,47 +56,66 @@ pub(super) struct List {
 }
 
 #[derive(Debug, Serialize)]
-struct Lane {
+pub(super) struct Lane {
     name: String,
     upstream: String,
     /// A path with its identifiers folded.
     route: String,
     /// A short keyed hash; `null` for requests without a credential.
     credential: Option<String>,
+    law: &'static str,
     pace_rps: f64,
+    /// The pace that an operator pinned; `null` while the law decides.
+    pinned_rps: Option<f64>,
     /// `null` while none is known.
     limit: Option<Limit>,
     queue_depth: usize,
     in_flight: usize,
     accepted_total: u64,
     throttled_total: u64,
-    paused_seconds: f64,
+    paused: bool,
+    /// `null` while it is paused until an operator resumes it.
+    paused_seconds: Option<f64>,
+    /// RFC 3339, UTC; `null` while it is not paused, or until an operator resumes it.
+    paused_until: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
 struct Limit {
     requests: f64,
     window_seconds: f64,
+    model: &'static str,
+    source: &'static str,
     /// 0 to 1.
     confidence: f64,
     /// For a person.
     says: String,
 }
 
-impl From<LaneView> for Lane {
-    fn from(view: LaneView) -> Self {
+impl Lane {
+    /// The lane as `view` has it, at the moment `now`.
+    fn new(view: LaneView, now: SystemTime) -> Self {
+        let paused = view.paused_seconds > 0.0;
+        let left = Some(view.paused_seconds).filter(|seconds| seconds.is_finite());
+        let end = |seconds: f64| now + Duration::from_secs_f64(seconds.min(LONGEST_SECONDS));
         Self {
             name: view.name.as_ref().into(),
             upstream: view.key.upstream.as_ref().into(),
             route: view.key.route.as_ref().into(),
             credential: view.key.credential.map(|hash| hash.short(HASH_DIGITS)),
+            law: view.law.as_str(),
             pace_rps: rounded(view.pace),
+            pinned_rps: view.pinned.map(Rate::get).map(rounded),
             limit: view.limit.map(Limit::from),
             queue_depth: view.queue_depth,
             in_flight: view.in_flight,
             accepted_total: view.accepted_total,
             throttled_total: view.throttled_total,
-            paused_seconds: rounded(view.paused_seconds),
+            paused,
+            paused_seconds: left.map(rounded),
+            paused_until: left
+                .filter(|_| paused)
+                .map(|seconds| format_rfc3339_millis(end(seconds)).to_string()),
         }
     }
 }
@@ -67,6 +125,8 @@ impl From<LimitView> for Limit {
         Self {
             requests: rounded(view.requests),
             window_seconds: rounded(view.window_seconds),
+            model: view.model.as_str(),
+            source: view.source.as_str(),
             confidence: rounded(view.confidence),
             says: view.says,
         }
@@ -80,6 +140,10 @@ fn rounded(value: f64) -> f64 {
 
 /// Enough to tell a thousand credentials apart.
 const HASH_DIGITS: usize = 8;
+/// Names in an answer to a name that is not there.
+const NAMES_SHOWN: usize = 10;
+/// Some thirty years: no pause is longer, and every date stays one.
+const LONGEST_SECONDS: f64 = 1e9;
 
 #[cfg(test)]
 mod tests {
@@ -88,9 +152,8 @@ mod tests {
     use crate::control::{LawName, LimitModel, LimitSource};
     use serde_json::json;
 
-    #[test]
-    fn a_lane_has_the_fields_that_scripts_rely_on() {
-        let view = LaneView {
+    fn view(paused_seconds: f64) -> LaneView {
+        LaneView {
             name: "messages@3f9a".into(),
             key: LaneKey {
                 upstream: "api.example.com:443".into(),
@@ -112,17 +175,35 @@ mod tests {
             in_flight: 1,
             accepted_total: 1_000,
             throttled_total: 3,
-            paused_seconds: 0.0,
-        };
+            paused_seconds,
+        }
+    }
+
+    #[test]
+    fn a_lane_has_the_fields_that_scripts_rely_on() {
         assert_eq!(
-            serde_json::to_value(Lane::from(view)).unwrap(),
+            serde_json::to_value(Lane::new(view(0.0), SystemTime::UNIX_EPOCH)).unwrap(),
             json!({
                 "name": "messages@3f9a", "upstream": "api.example.com:443", "route": "/v2/messages/{id}",
-                "credential": "3f9a0123", "pace_rps": 9.9,
-                "limit": {"requests": 10.0, "window_seconds": 1.0, "confidence": 0.9, "says": "10/s"},
+                "credential": "3f9a0123", "law": "learnt", "pace_rps": 9.9, "pinned_rps": null,
+                "limit": {
+                    "requests": 10.0, "window_seconds": 1.0, "model": "fixed_window", "source": "learnt",
+                    "confidence": 0.9, "says": "10/s",
+                },
                 "queue_depth": 90, "in_flight": 1, "accepted_total": 1000, "throttled_total": 3,
-                "paused_seconds": 0.0,
+                "paused": false, "paused_seconds": 0.0, "paused_until": null,
             })
         );
+    }
+
+    #[test]
+    fn a_pause_is_told_with_its_end_if_it_has_one() {
+        let paused = |seconds: f64| {
+            let lane = serde_json::to_value(Lane::new(view(seconds), SystemTime::UNIX_EPOCH)).unwrap();
+            ["paused", "paused_seconds", "paused_until"].map(|field| lane[field].clone())
+        };
+        assert_eq!(paused(90.25), [json!(true), json!(90.25), json!("1970-01-01T00:01:30.250Z")]);
+        assert_eq!(paused(f64::INFINITY), [json!(true), json!(null), json!(null)]);
+        assert_eq!(paused(1e300)[2], json!("2001-09-09T01:46:40.000Z"));
     }
 }

@@ -5,6 +5,7 @@
 
 mod host;
 mod lanes;
+mod problem;
 mod serve;
 
 pub use serve::serve;
@@ -45,6 +46,7 @@ pub fn router(admin: Admin, loopback: bool) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/api/v1/lanes", get(lanes::list))
+        .route("/api/v1/lanes/{name}", get(lanes::show))
         .with_state(admin);
     if loopback { pages.layer(middleware::from_fn(host::own_only)) } else { pages }
 }
@@ -73,35 +75,51 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
 
 const INDEX: &str = "\
 Tidegate's admin pages:
-  /metrics        what happened and how full everything is, for Prometheus
-  /healthz        200 while the process lives
-  /readyz         200 while new requests are welcome, 503 once it drains
-  /api/v1/lanes   every lane: its limit as learnt, its pace, its queue (JSON)
+  /metrics              what happened and how full everything is, for Prometheus
+  /healthz              200 while the process lives
+  /readyz               200 while new requests are welcome, 503 once it drains
+  /api/v1/lanes         every lane: its limit as learnt, its pace, its queue (JSON)
+  /api/v1/lanes/{name}  one of them
 ";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{Lanes, LanesSettings};
+    use crate::control::{LaneKey, Lanes, LanesSettings, Ticket};
     use crate::gate::clock;
     use crate::observe::NullObserver;
     use axum::body::Body;
-    use axum::http::Request;
+    use axum::http::response::Parts;
+    use axum::http::{Request, request};
     use http_body_util::BodyExt;
     use tower_service::Service;
 
-    async fn get(loopback: bool, draining: bool, host: &str, path: &str) -> (StatusCode, String) {
+    /// Pages over one lane, `messages@none`.
+    fn pages(loopback: bool, draining: bool) -> Router {
         let lanes = Lanes::new(LanesSettings::default(), clock::now());
+        let gate = Gate::new(lanes, Arc::new(NullObserver));
+        let key = LaneKey { upstream: "h:80".into(), credential: None, route: "/messages".into() };
+        // It leaves at once; its lane stays.
+        drop(gate.enter(&key, Ticket::default()).unwrap());
         let admin = Admin {
-            gate: Gate::new(lanes, Arc::new(NullObserver)),
+            gate,
             telemetry: Arc::new(Telemetry::new().unwrap()),
             levels: Arc::new(move || Levels { draining, ..Levels::default() }),
         };
-        let request = Request::get(path).header(header::HOST, host).body(Body::empty()).unwrap();
-        let response = router(admin, loopback).call(request).await.unwrap();
-        let (head, body) = response.into_parts();
+        router(admin, loopback)
+    }
+
+    async fn ask(mut pages: Router, request: request::Builder, body: &str) -> (Parts, String) {
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        let (head, body) = pages.call(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        (head.status, String::from_utf8(body.to_vec()).unwrap())
+        (head, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn get(loopback: bool, draining: bool, host: &str, path: &str) -> (StatusCode, String) {
+        let request = Request::get(path).header(header::HOST, host);
+        let (head, body) = ask(pages(loopback, draining), request, "").await;
+        (head.status, body)
     }
 
     #[tokio::test]
@@ -116,7 +134,8 @@ mod tests {
     async fn the_index_names_the_pages_and_they_are_there() {
         let (_, index) = get(true, false, "localhost", "/").await;
         for page in index.split_whitespace().filter(|word| word.starts_with('/')) {
-            assert_eq!(get(true, false, "127.0.0.1:9464", page).await.0, StatusCode::OK, "{page}");
+            let page = page.replace("{name}", "messages@none");
+            assert_eq!(get(true, false, "127.0.0.1:9464", &page).await.0, StatusCode::OK, "{page}");
         }
     }
 
@@ -124,5 +143,16 @@ mod tests {
     async fn on_loopback_a_foreign_host_name_is_refused() {
         assert_eq!(get(true, false, "evil.example:9464", "/metrics").await.0, StatusCode::FORBIDDEN);
         assert_eq!(get(false, false, "tidegate.internal", "/metrics").await.0, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_lane_is_found_by_its_name_however_it_is_written() {
+        for path in ["/api/v1/lanes/messages@none", "/api/v1/lanes/messages%40none"] {
+            let (status, body) = get(true, false, "localhost", path).await;
+            assert!(status == StatusCode::OK && body.starts_with(r#"{"name":"messages@none","#), "{body}");
+        }
+        let (status, body) = get(true, false, "localhost", "/api/v1/lanes/message@none").await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
+        assert!(body.contains("there are: messages@none"), "{body}");
     }
 }

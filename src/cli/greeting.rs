@@ -59,22 +59,39 @@ impl Greeting<'_> {
     }
 }
 
-/// Says where the simulated API is and how to point the proxy at it.
+/// Says where the simulated API is and how to point the proxy at it. `certificate` is the file of one that speaks
+/// HTTPS.
 ///
 /// # Errors
 /// When stdout cannot be written.
-pub fn greet_sim(out: &mut impl Write, settings: &SimSettings, listen: SocketAddr) -> io::Result<()> {
-    let near = reachable(listen);
-    let limits: Vec<_> = settings.limits.iter().map(ToString::to_string).collect();
+pub fn greet_sim(
+    out: &mut impl Write,
+    settings: &SimSettings,
+    listen: SocketAddr,
+    certificate: Option<&Path>,
+) -> io::Result<()> {
+    let scheme = if certificate.is_some() { "https" } else { "http" };
+    let near = format!("{scheme}://{}", reachable(listen));
+    let limits = settings.allowed_at(0.0);
     let limits = if limits.is_empty() { "nothing".to_owned() } else { limits.join(" and ") };
+    writeln!(out, "listening on {scheme}://{listen}, limited to {limits} on {}", settings.path)?;
+    for change in &settings.changes {
+        writeln!(out, "after {}s limited to {}", change.at_seconds, settings.written(change.quota))?;
+    }
+    if let Some(rate) = settings.others {
+        writeln!(out, "an unseen tenant spends {rate} of each limit")?;
+    }
+    writeln!(out, "account at {near}/__sim/stats")?;
+    let mut trust = String::new();
+    if let Some(file) = certificate.map(Path::display) {
+        writeln!(out, "certificate in {file} (curl --cacert {file})")?;
+        trust = format!(" --upstream-ca {file}");
+    }
     write!(
         out,
-        "listening on http://{listen}, limited to {limits} on {}\n\
-         account at http://{near}/__sim/stats\n\
-         \n\
-         Put Tidegate in front:  tidegate run --upstream http://{near}\n\
-         To stop:                Ctrl-C or SIGTERM\n",
-        settings.path,
+        "\n\
+         Put Tidegate in front:  tidegate run --upstream {near}{trust}\n\
+         To stop:                Ctrl-C or SIGTERM\n"
     )?;
     out.flush()
 }
@@ -95,6 +112,8 @@ const UPSTREAMS_SHOWN: usize = 3;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Rate;
+    use crate::sim::limits::Change;
 
     fn greeting(upstreams: &[&str], file: Option<&str>, listen: &str) -> String {
         let mut out = Vec::new();
@@ -138,5 +157,30 @@ mod tests {
         assert!(text.contains("listening on http://0.0.0.0:80 "), "{text}");
         assert!(text.contains("-H 127.0.0.1 -P 80\n"), "{text}");
         assert!(text.contains("server name 10.0.0.7, port 9000)"), "{text}");
+    }
+
+    #[test]
+    fn the_sim_greeting_says_how_to_reach_and_trust_it() {
+        let said = |settings: &SimSettings, certificate| {
+            let mut out = Vec::new();
+            greet_sim(&mut out, settings, "0.0.0.0:8081".parse().unwrap(), certificate).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let plain = said(&SimSettings::default(), None);
+        assert!(plain.contains("listening on http://0.0.0.0:8081, limited to 10/s on /\n"), "{plain}");
+        assert!(plain.contains("tidegate run --upstream http://127.0.0.1:8081\n"), "{plain}");
+        let change = Change { at_seconds: 60.0, quota: "5/s".parse().unwrap() };
+        let moving =
+            SimSettings { changes: vec![change], others: Some(Rate::new(1.5)), ..SimSettings::default() };
+        let tls = said(&moving, Some(Path::new("/s/sim-8081.pem")));
+        for part in [
+            "listening on https://0.0.0.0:8081,",
+            "after 60s limited to 5/s\n",
+            "an unseen tenant spends 1.5/s of each limit\n",
+            "account at https://127.0.0.1:8081/__sim/stats\n",
+            "tidegate run --upstream https://127.0.0.1:8081 --upstream-ca /s/sim-8081.pem\n",
+        ] {
+            assert!(tls.contains(part), "{part:?} not in\n{tls}");
+        }
     }
 }

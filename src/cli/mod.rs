@@ -9,7 +9,8 @@ pub use greeting::{Greeting, greet_sim};
 
 use crate::config::{Config, ConfigProblems};
 use crate::sim::SimSettings;
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -22,7 +23,7 @@ pub enum Action {
     /// Show this configuration.
     Check(String),
     /// Be a rate-limited API.
-    Sim(SimSettings),
+    Sim(Box<SimSettings>),
     /// Show what it does.
     Demo {
         /// For a program to read.
@@ -75,7 +76,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, Stop> {
             Ok(Action::Run(Box::new(typed.meant()?.config), file))
         }
         Command::Check(typed) => Ok(Action::Check(typed.meant()?.effective)),
-        Command::Sim(typed) => Ok(Action::Sim(typed.meant())),
+        Command::Sim(typed) => Ok(Action::Sim(Box::new(typed.meant()?))),
         Command::Demo { json } => Ok(Action::Demo { json }),
     }
 }
@@ -108,6 +109,16 @@ enum Command {
     },
 }
 
+/// A mistake that clap's own rules do not find, told with the usage of `command`.
+fn wrong(command: &str, kind: ErrorKind, why: &str) -> clap::Error {
+    let mut typed = Typed::command();
+    typed.build();
+    match typed.find_subcommand_mut(command) {
+        Some(command) => command.error(kind, why),
+        None => typed.error(kind, why),
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   tidegate run --upstream https://api.mypurecloud.com   throttle what goes to this API
@@ -124,7 +135,6 @@ SIGINT or SIGTERM.
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_consistent() {
@@ -143,7 +153,24 @@ mod tests {
             (&["run", "--upstream", "http://h", "--listen", "8080"], "127.0.0.1:8080"),
             (&["run", "--upstream", "http://h", "--colour"], "--colour"),
             (&["run"], "--upstream"),
-            (&["sim", "--model", "sliding"], "anchored"),
+            (&["sim", "--model", "leaky"], "anchored"),
+            (&["sim", "--model", "concurrency"], "--limit 10"),
+            (&["sim", "--limit", "7"], "--limit 7/s"),
+            (&["sim", "--limit", "0"], "300/min"),
+            (&["sim", "--limit", "10/s", "--burst", "5"], "--model bucket"),
+            (&["sim", "--model", "bucket", "--burst", "0"], "1.."),
+            (&["sim", "--model", "sliding", "--phase", "1s"], "--model fixed"),
+            (&["sim", "--change", "60s"], "60s=5/s"),
+            (&["sim", "--change", "60=5/s"], "30s"),
+            (&["sim", "--change", "60s=5"], "--change 60s=5/s"),
+            (&["sim", "--change", "60s=none"], "60s=5/s"),
+            (&["sim", "--limit", "none", "--change", "60s=5/s"], "one --limit"),
+            (&["sim", "--limit", "9/s", "--limit", "90/min", "--change", "60s=5/s"], "one --limit"),
+            (&["sim", "--model", "concurrency", "--limit", "5", "--change", "60s=5/s"], "--change 60s=5"),
+            (&["sim", "--model", "concurrency", "--limit", "5", "--others", "1/s"], "--model fixed"),
+            (&["sim", "--others", "lots"], "90/min"),
+            (&["sim", "--headers", "github"], "x-ratelimit"),
+            (&["sim", "--retry-after", "tomorrow"], "date"),
             (&["walk"], "walk"),
             (&[], "Usage"),
         ] {

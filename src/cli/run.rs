@@ -136,7 +136,7 @@ enum Format {
 
 /// As the XDG base directory specification has it: a relative path does not count.
 #[expect(clippy::disallowed_methods, reason = "the command line is the one door for configuration")]
-fn own_state_dir() -> Option<PathBuf> {
+pub(super) fn own_state_dir() -> Option<PathBuf> {
     let directory = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = directory("XDG_STATE_HOME").or_else(|| Some(directory("HOME")?.join(".local/state")))?;
     Some(state.join("tidegate"))

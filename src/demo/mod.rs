@@ -54,13 +54,11 @@ impl Plan {
             listen: free_port(),
             limits: vec![self.limit],
             model: ModelName::Fixed,
-            phase: Duration::ZERO,
             key: KeyBy::None,
-            path: "/".to_owned(),
             retry_after: RetryAfter::Seconds(1),
             latency: self.latency,
             jitter: self.jitter,
-            seed: 1,
+            ..SimSettings::default()
         }
     }
 }
@@ -191,6 +189,7 @@ mod tests {
             tokens: 0,
             body_bytes: 0,
             bodies_cut: 0,
+            others: None,
             utilisation: None,
             keys: Vec::new(),
             timeline: TimelineStats {

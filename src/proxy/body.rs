@@ -53,6 +53,26 @@ impl Budget {
     }
 }
 
+/// Memory for an answer that may be needed later, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Hold {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Hold {
+    /// `None` when all of the budget is taken.
+    pub(super) fn take(budget: &Arc<Budget>, bytes: usize) -> Option<Self> {
+        budget.take(bytes).then(|| Self { budget: Arc::clone(budget), bytes })
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.budget.give(self.bytes);
+    }
+}
+
 /// A request's body, and what has been kept of it.
 #[derive(Debug)]
 pub(super) struct Replay(Option<Arc<Mutex<Source>>>);

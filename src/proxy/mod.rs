@@ -16,6 +16,7 @@ mod dial;
 mod error;
 mod failure;
 mod headers;
+mod learn;
 mod pool;
 mod respond;
 mod route;
@@ -29,27 +30,26 @@ pub use credential::CredentialKey;
 pub use tracked::Tracked;
 pub use upstream::Client;
 
-use crate::config::{ProxySettings, ReplayPolicy, Upstream};
-use crate::control::{Event, LaneKey, Outcome, Refusal, RefusalReason, Report, RetryReason, Ticket};
+use crate::config::{ProxySettings, Upstream};
+use crate::control::{Event, LaneKey, Refusal, RefusalReason, RetryReason, Ticket};
 use crate::gate::{Flight, Gate, Pass, Verdict, clock};
 use crate::observe::{Attempt, Observer};
 use arriving::Arriving;
 use body::{Budget, Replay};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use classify::{Classifier, Intent};
 use error::{BoxError, ErrorKind, ProxyError};
 use headers::Via;
-use http::header::{CONTENT_LENGTH, EXPECT};
-use http::{Method, Request, Response, Version};
+use http::header::EXPECT;
+use http::{Request, Response, Version};
 use http_body::Body;
-use http_body_util::BodyExt;
+use learn::{Kept, Learnt};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
-use std::time::Duration;
 use tracked::Account;
 use upstream::{Outgoing, Sent};
 
@@ -96,6 +96,8 @@ struct Answer {
 enum Content {
     Whole(Bytes),
     Coming(Bytes, Arriving),
+    /// All that came of a body that broke off.
+    Cut(Bytes, BoxError),
 }
 
 impl Proxy {
@@ -197,7 +199,7 @@ impl Shared {
             Err(refusal) => return Ok(refused(&refusal, None, account)),
         };
         account.exchange().lane = Arc::clone(waiting.lane());
-        let mut last = None;
+        let mut last: Option<Kept> = None;
         loop {
             let queued = clock::now();
             let turn = waiting.turn().await;
@@ -207,13 +209,13 @@ impl Shared {
                 Err(refusal) => return Ok(refused(&refusal, last, account)),
             };
             let sent = self.send(&pass, head, replay, account).await;
-            let Learnt { outcome, replayable, result } = self.learn(sent, head, replay).await;
-            match (pass.settle(&Report::new(outcome, replayable)), result) {
+            let Learnt { report, result } = self.learn(sent, head, replay, None).await;
+            match (pass.settle(&report), result) {
                 (Verdict::Answer(flight), Ok(response)) => return Ok(Answer::theirs(response, flight)),
                 (Verdict::Answer(_), Err(error)) => return Err(error),
                 (Verdict::Again(again), result) => {
                     account.exchange().retries += 1;
-                    last = result.ok().or(last);
+                    last = result.ok().and_then(|refusal| self.keep(refusal)).or(last);
                     waiting = again;
                 }
             }
@@ -240,56 +242,6 @@ impl Shared {
         self.observer.attempt(&Attempt { lane, status, duration });
         response
     }
-
-    /// What the answer teaches, and whether the request could be sent again. A refusal that will be waited out is
-    /// read to its end first: it is the answer if time runs out, and its connection is free again.
-    async fn learn(
-        &self,
-        sent: Result<Response<Arriving>, ProxyError>,
-        head: &Outgoing,
-        replay: &Replay,
-    ) -> Learnt {
-        let mut response = match sent {
-            Ok(response) => response,
-            Err(error) => return Learnt { outcome: Outcome::Failed, replayable: false, result: Err(error) },
-        };
-        let outcome = signals::outcome(response.status(), response.headers());
-        headers::to_client(response.headers_mut());
-        let replayable = self.allows(outcome, &head.method) && replay.can_replay();
-        if !replayable {
-            let response = response.map(|body| Content::Coming(Bytes::new(), body));
-            return Learnt { outcome, replayable, result: Ok(response) };
-        }
-        let (parts, body) = response.into_parts();
-        let mut response = Response::from_parts(parts, ());
-        let (content, replayable) = match gather(body).await {
-            Gathered::All(bytes) => (Content::Whole(bytes), true),
-            Gathered::Broken(bytes) => {
-                response.headers_mut().remove(CONTENT_LENGTH);
-                (Content::Whole(bytes), true)
-            }
-            Gathered::TooMuch(first, rest) => (Content::Coming(first, rest), false),
-        };
-        Learnt { outcome, replayable, result: Ok(response.map(|()| content)) }
-    }
-
-    /// May a request with this outcome be sent again, by the operator's policy and RFC 9110 9.2.2?
-    fn allows(&self, outcome: Outcome, method: &Method) -> bool {
-        match (outcome, self.settings.replay_on_429) {
-            (Outcome::Limited(_), ReplayPolicy::All) => true,
-            (Outcome::Limited(_), ReplayPolicy::Idempotent)
-            | (Outcome::Overloaded(_), ReplayPolicy::All | ReplayPolicy::Idempotent) => {
-                method.is_idempotent()
-            }
-            _ => false,
-        }
-    }
-}
-
-struct Learnt {
-    outcome: Outcome,
-    replayable: bool,
-    result: Result<Response<Content>, ProxyError>,
 }
 
 impl Answer {
@@ -303,11 +255,11 @@ impl Answer {
 }
 
 /// What a request gets that is not let through: the API's own refusal if there is one and time ran out, else ours.
-fn refused(refusal: &Refusal, last: Option<Response<Content>>, account: &mut Account) -> Answer {
+fn refused(refusal: &Refusal, last: Option<Kept>, account: &mut Account) -> Answer {
     account.exchange().lane = Arc::clone(&refusal.lane);
     // What a drain cuts short is our doing, not the API's.
-    if let Some(response) = last.filter(|_| refusal.reason != RefusalReason::Draining) {
-        return Answer { response, flight: None, local: None };
+    if let Some(kept) = last.filter(|_| refusal.reason != RefusalReason::Draining) {
+        return Answer { response: kept.response, flight: None, local: None };
     }
     let (response, local) = respond::to_refusal(refusal);
     Answer::ours(response, local)
@@ -331,36 +283,9 @@ fn finish(answer: Answer, mut account: Account, version: Version) -> Response<Tr
     let body = match content {
         Content::Whole(bytes) => Tracked::whole(bytes, account),
         Content::Coming(first, rest) => Tracked::coming(first, rest, account),
+        Content::Cut(bytes, error) => Tracked::cut(bytes, error, account),
     };
     Response::from_parts(parts, body)
-}
-
-enum Gathered {
-    All(Bytes),
-    Broken(Bytes),
-    TooMuch(Bytes, Arriving),
-}
-
-/// Reads the body of a refusal, if it is short and comes soon.
-async fn gather(mut body: Arriving) -> Gathered {
-    let mut bytes = BytesMut::new();
-    let mut patience = pin!(tokio::time::sleep(REFUSAL_PATIENCE));
-    while bytes.len() <= REFUSAL_BYTES_MAX {
-        let frame = tokio::select! {
-            frame = body.frame() => frame,
-            () = &mut patience => break,
-        };
-        match frame {
-            None => return Gathered::All(bytes.freeze()),
-            Some(Err(_)) => return Gathered::Broken(bytes.freeze()),
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    bytes.extend_from_slice(data);
-                }
-            }
-        }
-    }
-    Gathered::TooMuch(bytes.freeze(), body)
 }
 
 /// Turns a panic into an error of this request alone.
@@ -390,9 +315,3 @@ impl fmt::Debug for Proxy {
         write!(f, "Proxy({:?})", self.shared.client)
     }
 }
-
-/// A refusal's body is kept up to this size; a larger one is passed on instead of waited out.
-const REFUSAL_BYTES_MAX: usize = 64 * 1024;
-
-/// A refusal's body that takes longer than this is passed on.
-const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);

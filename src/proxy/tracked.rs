@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Tracked {
     content: Content,
+    /// Why the body broke off, told a turn after what came of it: the connection ends on it, unsent bytes and all.
+    broken: Option<BoxError>,
     account: Option<Account>,
 }
 
@@ -26,15 +28,25 @@ enum Content {
     Whole(Bytes),
     /// A body that still comes, after what was already read of it.
     Coming { first: Bytes, rest: Box<Arriving> },
+    /// All that came of a body that broke off, and why it did.
+    Cut { first: Bytes, error: Option<BoxError> },
 }
 
 impl Tracked {
     pub(super) fn whole(body: Bytes, account: Account) -> Self {
-        Self { content: Content::Whole(body), account: Some(account) }
+        Self { content: Content::Whole(body), broken: None, account: Some(account) }
     }
 
     pub(super) fn coming(first: Bytes, rest: Arriving, account: Account) -> Self {
-        Self { content: Content::Coming { first, rest: Box::new(rest) }, account: Some(account) }
+        Self {
+            content: Content::Coming { first, rest: Box::new(rest) },
+            broken: None,
+            account: Some(account),
+        }
+    }
+
+    pub(super) fn cut(first: Bytes, error: BoxError, account: Account) -> Self {
+        Self { content: Content::Cut { first, error: Some(error) }, broken: None, account: Some(account) }
     }
 }
 
@@ -46,14 +58,26 @@ impl Body for Tracked {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(error) = self.broken.take() {
+            self.account = None;
+            return Poll::Ready(Some(Err(error)));
+        }
         let polled = match &mut self.content {
-            Content::Whole(body) | Content::Coming { first: body, .. } if !body.is_empty() => {
+            Content::Whole(body) | Content::Coming { first: body, .. } | Content::Cut { first: body, .. }
+                if !body.is_empty() =>
+            {
                 Poll::Ready(Some(Ok(Frame::data(std::mem::take(body)))))
             }
             Content::Whole(_) => Poll::Ready(None),
             Content::Coming { rest, .. } => Pin::new(&mut **rest).poll_frame(cx),
+            Content::Cut { error, .. } => Poll::Ready(error.take().map(Err)),
         };
-        if matches!(polled, Poll::Ready(None | Some(Err(_)))) || self.is_end_stream() {
+        if let Poll::Ready(Some(Err(error))) = polled {
+            self.broken = Some(error);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if matches!(polled, Poll::Ready(None)) || self.is_end_stream() {
             self.account = None;
         }
         polled
@@ -63,6 +87,7 @@ impl Body for Tracked {
         match &self.content {
             Content::Whole(body) => body.is_empty(),
             Content::Coming { first, rest } => first.is_empty() && rest.is_end_stream(),
+            Content::Cut { .. } => false,
         }
     }
 
@@ -73,6 +98,7 @@ impl Body for Tracked {
                 let exact = rest.size_hint().exact().map(|rest| rest + first.len() as u64);
                 exact.map_or_else(SizeHint::default, SizeHint::with_exact)
             }
+            Content::Cut { .. } => SizeHint::default(),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The simulated API's exact account: who asked, what was let in, what was refused, and when. Pure: time comes in.
 
-use crate::control::{Quota, Rate};
-use crate::sim::limits::{Limiter, Limits, Model, Refused};
+use super::pace::Pace;
+use super::settings::SimSettings;
+use crate::sim::limits::{Announced, Limits, OthersCount, Refused};
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
 
@@ -14,12 +15,14 @@ const TIMELINE_SECONDS_MAX: usize = 3_600;
 #[derive(Debug)]
 pub(super) struct Account {
     fresh: Limits,
-    /// The even pace of the tightest limit; none without limits.
-    rate: Option<Rate>,
+    pace: Pace,
+    shared: bool,
     places: HashMap<u64, usize>,
     keys: Vec<Key>,
     keys_max: usize,
     counted: Counts,
+    /// The unseen tenant's requests before the account began.
+    others_before: OthersCount,
     timeline: Timeline,
     since: f64,
 }
@@ -49,18 +52,17 @@ struct Timeline {
 }
 
 impl Account {
-    /// An empty account over `quotas`, which every key gets afresh.
-    pub(super) fn new(quotas: &[Quota], model: Model) -> Self {
-        let limiters = quotas.iter().map(|quota| Limiter::new(*quota, model)).collect();
-        let rate =
-            quotas.iter().map(|quota| quota.rate()).min_by(|one, other| one.get().total_cmp(&other.get()));
+    /// An empty account. Every key gets the limits of `settings` afresh.
+    pub(super) fn new(settings: &SimSettings) -> Self {
         Self {
-            fresh: Limits::new(limiters),
-            rate,
+            fresh: settings.fresh_limits(),
+            pace: Pace::of(settings),
+            shared: settings.others.is_some(),
             places: HashMap::new(),
             keys: Vec::new(),
             keys_max: KEYS_MAX,
             counted: Counts::default(),
+            others_before: OthersCount::default(),
             timeline: Timeline::default(),
             since: 0.0,
         }
@@ -72,19 +74,13 @@ impl Account {
     /// The limit that refuses.
     pub(super) fn admit(&mut self, now: f64, key: u64) -> Result<(), Refused> {
         let known = self.places.len();
-        let place = if let Some(place) = self.places.get(&key) {
-            *place
-        } else if known < self.keys_max {
-            self.places.insert(key, known);
-            known
-        } else {
-            self.keys_max
-        };
-        if place >= self.keys.len() {
+        if known < self.keys_max {
+            self.places.entry(key).or_insert(known);
+        }
+        if self.place(key) >= self.keys.len() {
             self.keys.push(Key { limits: self.fresh.clone(), accepted: 0, refused: 0 });
         }
-        // The place is an index that exists: the keys grow with the places, and the shared one comes right after.
-        let Some(key) = self.keys.get_mut(place) else { return Ok(()) };
+        let Some(key) = self.key(key) else { return Ok(()) };
         let verdict = key.limits.admit(now);
         if verdict.is_ok() {
             key.accepted += 1;
@@ -95,6 +91,34 @@ impl Account {
         }
         self.timeline.count(whole_seconds(now), verdict.is_ok());
         verdict
+    }
+
+    /// What `key`'s limits announce at `now`; nothing of a key that never asked.
+    pub(super) fn announced(&mut self, now: f64, key: u64) -> Vec<Announced> {
+        self.key(key).map(|key| key.limits.announced(now)).unwrap_or_default()
+    }
+
+    /// A request of `key` that was let in is over.
+    pub(super) fn release(&mut self, key: u64) {
+        if let Some(key) = self.key(key) {
+            key.limits.release();
+        }
+    }
+
+    /// Where a key's limits are: the keys grow with the places, and the shared place comes right after the last.
+    fn place(&self, key: u64) -> usize {
+        self.places.get(&key).copied().unwrap_or(self.keys_max)
+    }
+
+    fn key(&mut self, key: u64) -> Option<&mut Key> {
+        let place = self.place(key);
+        self.keys.get_mut(place)
+    }
+
+    fn others(&mut self, now: f64) -> OthersCount {
+        self.keys.iter_mut().map(|key| key.limits.others(now)).fold(OthersCount::default(), |sum, one| {
+            OthersCount { accepted: sum.accepted + one.accepted, refused: sum.refused + one.refused }
+        })
     }
 
     /// Counts a request that no limit applies to.
@@ -121,6 +145,7 @@ impl Account {
     pub(super) fn reset(&mut self, now: f64) {
         self.since = now;
         self.counted = Counts::default();
+        self.others_before = self.others(now);
         self.timeline = Timeline { first_second: whole_seconds(now), seconds: VecDeque::new() };
         for key in &mut self.keys {
             (key.accepted, key.refused) = (0, 0);
@@ -128,8 +153,10 @@ impl Account {
     }
 
     /// The account at `now`.
-    pub(super) fn stats(&self, now: f64) -> Stats {
+    pub(super) fn stats(&mut self, now: f64) -> Stats {
         let elapsed_seconds = (now - self.since).max(0.0);
+        let allowed = self.pace.allowed(self.since, now);
+        let others = self.others(now);
         let keys: Vec<KeyStats> = self
             .keys
             .iter()
@@ -139,7 +166,7 @@ impl Account {
                 index,
                 accepted: key.accepted,
                 refused: key.refused,
-                utilisation: share_of(self.rate, elapsed_seconds, key.accepted, 1),
+                utilisation: share_of(allowed, key.accepted, 1),
             })
             .collect();
         let Counts { accepted, refused, free, tokens, bodies_cut, body_bytes } = self.counted;
@@ -155,7 +182,11 @@ impl Account {
             tokens,
             body_bytes,
             bodies_cut,
-            utilisation: share_of(self.rate, elapsed_seconds, accepted, keys.len()),
+            others: self.shared.then(|| OthersStats {
+                accepted: others.accepted - self.others_before.accepted,
+                refused: others.refused - self.others_before.refused,
+            }),
+            utilisation: share_of(allowed, accepted, keys.len()),
             keys,
             timeline: TimelineStats {
                 first_second: self.timeline.first_second,
@@ -188,8 +219,8 @@ impl Timeline {
     }
 }
 
-fn share_of(rate: Option<Rate>, elapsed_seconds: f64, accepted: u64, keys: usize) -> Option<f64> {
-    let allowed = rate?.get() * elapsed_seconds * keys as f64;
+fn share_of(allowed: Option<f64>, accepted: u64, keys: usize) -> Option<f64> {
+    let allowed = allowed? * keys as f64;
     (allowed > 0.0).then(|| accepted as f64 / allowed)
 }
 
@@ -221,13 +252,25 @@ pub struct Stats {
     pub body_bytes: u64,
     /// Request bodies that ended before their end.
     pub bodies_cut: u64,
+    /// What came of an unseen tenant's requests, the keys that asked together; none without such a tenant.
+    pub others: Option<OthersStats>,
     /// Accepted against the tightest limit's even pace since the account began, all keys that asked together.
-    /// A window that is not yet over counts in full, so a short run can exceed 1. None without limits.
+    /// A window that is not yet over counts in full, so a short run can exceed 1; what others spend counts as
+    /// unused. None without limits of a rate.
     pub utilisation: Option<f64>,
     /// The keys that asked, by number in order of first appearance; the token itself is nowhere.
     pub keys: Vec<KeyStats>,
     /// What was let in and refused in each second.
     pub timeline: TimelineStats,
+}
+
+/// What came of the unseen tenant's requests. They are in no other count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct OthersStats {
+    /// Let in: spent of the keys' limits.
+    pub accepted: u64,
+    /// Refused.
+    pub refused: u64,
 }
 
 /// One key's part of the account.
@@ -268,9 +311,16 @@ impl TimelineStats {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Rate;
+    use crate::sim::ModelName;
+    use crate::sim::limits::Change;
+
+    fn limited(limit: &str) -> SimSettings {
+        SimSettings { limits: vec![limit.parse().unwrap()], ..SimSettings::default() }
+    }
 
     fn account(limit: &str) -> Account {
-        Account::new(&[limit.parse().unwrap()], Model::Fixed { phase_seconds: 0.0 })
+        Account::new(&limited(limit))
     }
 
     /// How many of `offers` by `key` at `now` are let in.
@@ -350,8 +400,54 @@ mod tests {
 
     #[test]
     fn without_limits_nothing_is_refused_and_nothing_is_utilised() {
-        let mut account = Account::new(&[], Model::Anchored);
+        let mut account = Account::new(&SimSettings { limits: Vec::new(), ..SimSettings::default() });
         assert!((0..1_000).all(|_| account.admit(0.0, 0).is_ok()));
         assert_eq!(account.stats(1.0).utilisation, None);
+    }
+
+    #[test]
+    fn others_spend_of_each_keys_limits_and_are_told() {
+        let settings = SimSettings { others: Some(Rate::new(4.0)), ..limited("3/s") };
+        let mut account = Account::new(&settings);
+        assert_eq!(
+            account.stats(5.0).others,
+            Some(OthersStats { accepted: 0, refused: 0 }),
+            "nobody asked yet"
+        );
+        assert_eq!(let_in(&mut account, 5.6, 1, 9), 0, "they were there at 5, 5.25 and 5.5");
+        assert_eq!(account.announced(5.6, 1)[0].used, 3);
+        assert_eq!(account.announced(5.6, 2), []);
+        assert_eq!(account.stats(5.9).others, Some(OthersStats { accepted: 18, refused: 6 }));
+        account.reset(5.9);
+        assert_eq!(let_in(&mut account, 6.0, 2, 9), 2);
+        let stats = account.stats(6.0);
+        // The new key's budget was shared from the start as well: 24 more, and 1 at 6 seconds.
+        assert_eq!(stats.others, Some(OthersStats { accepted: 20, refused: 6 }));
+        assert_eq!(
+            (stats.requests, stats.accepted, stats.refused),
+            (9, 2, 7),
+            "others are in no other count"
+        );
+        assert_eq!(Account::new(&limited("3/s")).stats(9.0).others, None);
+    }
+
+    #[test]
+    fn what_was_allowed_follows_a_limit_that_moves() {
+        let change = Change { at_seconds: 6.0, quota: "20/s".parse().unwrap() };
+        let mut account = Account::new(&SimSettings { changes: vec![change], ..limited("10/s") });
+        assert_eq!(let_in(&mut account, 1.0, 1, 99), 10);
+        assert_eq!(let_in(&mut account, 6.0, 1, 99), 20);
+        assert!((account.stats(9.0).utilisation.unwrap() - 30.0 / 120.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_request_that_is_over_makes_room_in_its_keys_limits_only() {
+        let settings = SimSettings { model: ModelName::Concurrency, ..limited("2/s") };
+        let mut account = Account::new(&settings);
+        assert_eq!((let_in(&mut account, 0.0, 1, 5), let_in(&mut account, 0.0, 2, 5)), (2, 2));
+        account.release(1);
+        account.release(99);
+        assert_eq!((let_in(&mut account, 1.0, 1, 5), let_in(&mut account, 1.0, 2, 5)), (1, 0));
+        assert_eq!(account.stats(1.0).utilisation, None, "requests under way have no rate");
     }
 }

@@ -1,33 +1,39 @@
 //! The simulated API over a socket, shaped like Genesys Cloud: for `tidegate sim`, the demo and tests.
 //!
 //! Any method and path is answered, every answer carries `ININ-Correlation-Id`, and a 429 looks as the platform's
-//! does since 2021. Whatever has arrived is decided and counted, even if its client leaves meanwhile.
+//! does since 2021. Whatever has arrived is decided and counted, even if its client leaves meanwhile. A request is
+//! under way until its answer is made or its client leaves.
 //!
 //! # Why
 //! The limit is asked in the middle of a request's time, not at its ends: a real API sees a request after the way
 //! there, and that way's jitter is a part of what a pace has to bear. Bodies are read and thrown away as they come,
 //! so memory does not depend on them. Connections are bounded by what the process may open.
 
+use super::account::{Account, Stats};
+use super::answer::{accepted, announce, answer, throttled};
+use super::chance::Chance;
+use super::limits::{Announced, Refused};
+use super::settings::SimSettings;
+use super::tls::{Identity, TlsListener};
+use super::words::KeyBy;
 use crate::gate::clock;
-use crate::sim::account::{Account, Stats};
-use crate::sim::chance::Chance;
-use crate::sim::limits::Refused;
-use crate::sim::settings::{KeyBy, RetryAfter, SimSettings};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Json, Response};
+use axum::response::{Json, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
-use http::header::{AUTHORIZATION, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{AUTHORIZATION, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use serde::Serialize;
 use serde_json::json;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -40,15 +46,30 @@ const BODY_IDLE: Duration = Duration::from_secs(30);
 const LATENCY_MAX: Duration = Duration::from_hours(1);
 /// As the platform's default for client credentials.
 const TOKEN_LIFE_SECONDS: u32 = 86_400;
-const CORRELATION_ID: HeaderName = HeaderName::from_static("inin-correlation-id");
-const MESSAGES: &str = "/api/v2/conversations/messages";
 
 /// A simulated API that has its address and waits to be served.
-#[derive(Debug)]
 pub struct Sim {
     listener: TcpListener,
     address: SocketAddr,
+    identity: Option<Identity>,
     shared: Arc<Shared>,
+}
+
+/// Why a simulated API could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Its address could not be had.
+    #[error("the simulated API cannot listen: {0}")]
+    Address(#[source] io::Error),
+    /// Its certificate could not be made or written.
+    #[error("cannot write the certificate of --tls into {}: {cause}", folder.display())]
+    Certificate {
+        /// Where it was to go.
+        folder: PathBuf,
+        /// What came between.
+        #[source]
+        cause: io::Error,
+    },
 }
 
 /// Looks into a simulated API's account from the same process. Cheap to clone.
@@ -83,38 +104,33 @@ struct Told {
     stats: Stats,
 }
 
-/// The platform's normalised 429, member by member in its order.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Throttled<'a> {
-    message: String,
-    code: &'static str,
-    status: u16,
-    context_id: &'a str,
-    details: [(); 0],
-    errors: [(); 0],
-}
-
 impl Sim {
     /// Takes the address in `settings`. Requests wait in the backlog until [`Sim::serve`].
     ///
     /// # Errors
-    /// When the address cannot be had.
-    pub async fn bind(settings: SimSettings) -> io::Result<Self> {
-        let listener = TcpListener::bind(settings.listen).await?;
-        let address = listener.local_addr()?;
-        let state = SimState {
-            account: Account::new(&settings.limits, settings.limits_model()),
-            chance: Chance::new(settings.seed),
+    /// When the address cannot be had, or the certificate cannot be written.
+    pub async fn bind(settings: SimSettings) -> Result<Self, BindError> {
+        let listener = TcpListener::bind(settings.listen).await.map_err(BindError::Address)?;
+        let address = listener.local_addr().map_err(BindError::Address)?;
+        let issue = |folder: &PathBuf| {
+            Identity::issue(address, folder)
+                .map_err(|cause| BindError::Certificate { folder: folder.clone(), cause })
         };
+        let identity = settings.tls.as_ref().map(issue).transpose()?;
+        let state = SimState { account: Account::new(&settings), chance: Chance::new(settings.seed) };
         let shared =
             Shared { settings, origin: clock::now(), hasher: RandomState::new(), state: Mutex::new(state) };
-        Ok(Self { listener, address, shared: Arc::new(shared) })
+        Ok(Self { listener, address, identity, shared: Arc::new(shared) })
     }
 
     /// The address that it really has.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The PEM file of its certificate, if it speaks HTTPS.
+    pub fn certificate(&self) -> Option<&Path> {
+        self.identity.as_ref().map(|identity| identity.certificate.as_path())
     }
 
     /// The account, for use while it serves.
@@ -133,11 +149,21 @@ impl Sim {
             .route("/oauth/token", post(token).fallback(api))
             .fallback(api)
             .with_state(self.shared);
+        if let Some(Identity { acceptor, .. }) = self.identity {
+            let listener = TlsListener::new(self.listener, acceptor);
+            return axum::serve(listener, router).with_graceful_shutdown(shutdown).await;
+        }
         let listener = self.listener.tap_io(|stream| {
             // Without it a small answer may wait 40 ms for an acknowledgement; that would only be slow, not wrong.
             drop(stream.set_nodelay(true));
         });
         axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+    }
+}
+
+impl fmt::Debug for Sim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sim").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -198,6 +224,20 @@ struct Arrival {
     decided: bool,
 }
 
+/// What became of a request.
+struct Verdict {
+    /// Let in, and under way for as long as this is kept; or refused.
+    outcome: Result<UnderWay, Refused>,
+    /// What its limits announce.
+    announced: Vec<Announced>,
+}
+
+/// A request that was let in and is not yet over.
+struct UnderWay {
+    shared: Arc<Shared>,
+    key: Option<u64>,
+}
+
 impl Arrival {
     fn new(shared: &Arc<Shared>, head: &Parts) -> Self {
         let limited = head.uri.path().starts_with(&shared.settings.path);
@@ -205,20 +245,23 @@ impl Arrival {
         Self { shared: Arc::clone(shared), key, decided: false }
     }
 
-    fn decide(mut self) -> Result<(), Refused> {
+    fn decide(mut self) -> Verdict {
         self.ask()
     }
 
-    fn ask(&mut self) -> Result<(), Refused> {
+    fn ask(&mut self) -> Verdict {
         self.decided = true;
         let now = self.shared.now();
         let mut state = self.shared.lock();
-        if let Some(key) = self.key {
-            state.account.admit(now, key)
+        let (outcome, announced) = if let Some(key) = self.key {
+            (state.account.admit(now, key), state.account.announced(now, key))
         } else {
             state.account.free();
-            Ok(())
-        }
+            (Ok(()), Vec::new())
+        };
+        drop(state);
+        let under_way = || UnderWay { shared: Arc::clone(&self.shared), key: self.key };
+        Verdict { outcome: outcome.map(|()| under_way()), announced }
     }
 }
 
@@ -231,10 +274,18 @@ impl Drop for Arrival {
     }
 }
 
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.shared.lock().account.release(key);
+        }
+    }
+}
+
 async fn stats(State(shared): State<Arc<Shared>>) -> Json<Told> {
-    let SimSettings { limits, model, key, path, .. } = &shared.settings;
+    let SimSettings { model, key, path, .. } = &shared.settings;
     Json(Told {
-        limits: limits.iter().map(ToString::to_string).collect(),
+        limits: shared.settings.allowed_at(shared.now()),
         model: model.to_string(),
         key: key.to_string(),
         path: path.clone(),
@@ -266,60 +317,18 @@ async fn api(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     pass(there).await;
     let verdict = arrival.decide();
     swallow(&shared, body).await;
-    match verdict {
-        Ok(()) => {
+    let mut response = match verdict.outcome {
+        Ok(_under_way) => {
             pass(back).await;
             accepted(&head, &id, &shared.lock().chance.uuid())
         }
         Err(refused) => {
             pass(back.min(REFUSAL_LATENCY)).await;
-            throttled(shared.settings.retry_after, refused, &id)
+            throttled(&shared.settings, refused, &id)
         }
-    }
-}
-
-fn accepted(head: &Parts, correlation: &str, id: &str) -> Response {
-    let path = head.uri.path();
-    // The platform takes in messages for later (202), and says what a call has made (200).
-    let later = head.method == Method::POST && path.starts_with(MESSAGES) && path != MESSAGES;
-    let status = if later { StatusCode::ACCEPTED } else { StatusCode::OK };
-    let uri = format!("{path}/{id}");
-    answer(status, correlation, json!({"id": id, "selfUri": uri}))
-}
-
-fn throttled(retry_after: RetryAfter, refused: Refused, correlation: &str) -> Response {
-    let reset = seconds_up(refused.reset_seconds);
-    let (said, header) = match retry_after {
-        RetryAfter::Seconds(seconds) => (u64::from(seconds), true),
-        RetryAfter::Reset => (reset, true),
-        RetryAfter::None => (reset, false),
     };
-    let body = Throttled {
-        message: format!("Rate limit exceeded the maximum. Retry the request in [{said}] seconds"),
-        code: "too.many.requests.retry.after",
-        status: StatusCode::TOO_MANY_REQUESTS.as_u16(),
-        context_id: correlation,
-        details: [],
-        errors: [],
-    };
-    let mut response = answer(StatusCode::TOO_MANY_REQUESTS, correlation, body);
-    if header {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(said));
-    }
+    announce(shared.settings.headers, &verdict.announced, response.headers_mut());
     response
-}
-
-fn answer(status: StatusCode, correlation: &str, body: impl Serialize) -> Response {
-    let mut response = (status, Json(body)).into_response();
-    if let Ok(correlation) = HeaderValue::from_str(correlation) {
-        response.headers_mut().insert(CORRELATION_ID, correlation);
-    }
-    response
-}
-
-/// Whole seconds that are not too short, at least 1. A microsecond over is a float's error, not a second.
-fn seconds_up(seconds: f64) -> u64 {
-    Duration::try_from_secs_f64((seconds - 1e-6).ceil()).map_or(1, |up| up.as_secs()).max(1)
 }
 
 /// Reads a request body to its end and keeps only its size.
@@ -348,6 +357,8 @@ async fn pass(time: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::answer::MESSAGES;
+    use crate::sim::{HeaderForm, RetryAfter};
     use bytes::Bytes;
     use http_body_util::Full;
     use hyper_util::rt::TokioIo;
@@ -403,6 +414,14 @@ mod tests {
         answer
     }
 
+    async fn eventually(mut holds: impl FnMut() -> bool) {
+        let patience = clock::now() + Duration::from_secs(10);
+        while !holds() {
+            assert!(clock::now() < patience, "it does not come");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Runs `test` against a simulated API.
     fn with_sim(settings: SimSettings, test: impl AsyncFnOnce(SocketAddr, SimAccount)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -456,11 +475,90 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_rounded_up_and_float_errors_are_not() {
-        for (seconds, told) in [(0.0, 1), (0.2, 1), (1.0, 1), (1.000_000_001, 1), (1.01, 2), (3_599.5, 3_600)]
-        {
-            assert_eq!(seconds_up(seconds), told, "{seconds}");
-        }
+    fn limited_answers_announce_the_limit_and_free_ones_do_not() {
+        let fields = |answer: &Answer, names: [&str; 3]| {
+            names.map(|name| answer.header(name).unwrap_or("none").to_owned())
+        };
+        let names = ["inin-ratelimit-count", "inin-ratelimit-allowed", "inin-ratelimit-reset"];
+        let settings =
+            SimSettings { headers: HeaderForm::Genesys, path: MESSAGES.to_owned(), ..quick("2/h") };
+        with_sim(settings, async |at, _| {
+            for (status, count) in [(200, "1"), (200, "2"), (429, "2")] {
+                let answer = call(at, "POST", MESSAGES, "t", "{}").await;
+                assert_eq!(
+                    (answer.status, fields(&answer, names)),
+                    (status, [count, "2", "3600"].map(Into::into))
+                );
+            }
+            assert_eq!(fields(&call(at, "GET", "/free", "t", "").await, names), ["none"; 3]);
+        });
+        with_sim(SimSettings { headers: HeaderForm::Ietf, ..quick("1/h") }, async |at, _| {
+            for (status, left) in [(200, "\"default\";r=0;t=3600"), (429, "\"default\";r=0;t=3600")] {
+                let answer = call(at, "GET", "/", "t", "").await;
+                assert_eq!((answer.status, answer.header("ratelimit")), (status, Some(left)));
+                assert_eq!(answer.header("ratelimit-policy"), Some("\"default\";q=1;w=3600"));
+            }
+        });
+        let names = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+        with_sim(SimSettings { headers: HeaderForm::XRateLimit, ..quick("2/h") }, async |at, _| {
+            for (status, left) in [(200, "1"), (200, "0"), (429, "0")] {
+                let answer = call(at, "GET", "/", "t", "").await;
+                assert_eq!(
+                    (answer.status, fields(&answer, names)),
+                    (status, ["2", left, "3600"].map(Into::into))
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn others_are_seen_in_counts_and_told_in_the_account() {
+        // One that has come at the start, and no more within the hour.
+        let others = Some(crate::control::Rate::SLOWEST);
+        with_sim(SimSettings { headers: HeaderForm::Genesys, others, ..quick("3/h") }, async |at, _| {
+            for (status, count) in [(200, "2"), (200, "3"), (429, "3")] {
+                let answer = call(at, "GET", "/", "t", "").await;
+                assert_eq!((answer.status, answer.header("inin-ratelimit-count")), (status, Some(count)));
+            }
+            let told = call(at, "GET", "/__sim/stats", "", "").await.body;
+            assert_eq!(told["others"], json!({"accepted": 1, "refused": 0}));
+            assert_eq!((&told["accepted"], &told["refused"]), (&json!(2), &json!(1)));
+        });
+    }
+
+    #[test]
+    fn a_request_is_under_way_until_its_answer_or_its_client_leaves() {
+        let settings = SimSettings {
+            model: crate::sim::ModelName::Concurrency,
+            latency: Duration::from_mins(10),
+            ..quick("1/s")
+        };
+        with_sim(settings, async |at, account| {
+            // The way there takes five minutes: without it, the request is asked when its client has left, and over.
+            for _ in 0..2 {
+                let mut stream = TcpStream::connect(at).await.unwrap();
+                stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let before = account.stats().accepted;
+                drop(stream);
+                eventually(|| account.stats().accepted > before).await;
+            }
+            assert_eq!(account.stats().refused, 0, "the first one was over");
+        });
+        let settings = SimSettings {
+            model: crate::sim::ModelName::Concurrency,
+            latency: Duration::from_millis(400),
+            ..quick("1/s")
+        };
+        with_sim(settings, async |at, _| {
+            let late = async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                call(at, "GET", "/", "t", "").await.status
+            };
+            let (first, second) = tokio::join!(call(at, "GET", "/", "t", ""), late);
+            assert_eq!((first.status, second), (200, 429));
+            assert_eq!(call(at, "GET", "/", "t", "").await.status, 200);
+        });
     }
 
     #[test]
@@ -542,11 +640,7 @@ mod tests {
             stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
             tokio::time::sleep(Duration::from_millis(50)).await;
             drop(stream);
-            let patience = clock::now() + Duration::from_secs(10);
-            while account.stats().accepted == 0 {
-                assert!(clock::now() < patience, "the request is lost");
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            eventually(|| account.stats().accepted == 1).await;
         });
     }
 
@@ -556,11 +650,7 @@ mod tests {
             let mut stream = TcpStream::connect(at).await.unwrap();
             stream.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabcd").await.unwrap();
             drop(stream);
-            let patience = clock::now() + Duration::from_secs(10);
-            while account.stats().bodies_cut == 0 {
-                assert!(clock::now() < patience, "nobody noticed");
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            eventually(|| account.stats().bodies_cut == 1).await;
             assert_eq!((account.stats().accepted, account.stats().body_bytes), (1, 4));
         });
     }

@@ -26,6 +26,7 @@ pub(crate) const CLIENT: Client = Client {
         ("connect_is_501_with_advice", connect),
         ("a_429_is_absorbed", refused_once),
         ("leaves_while_queued", leaves_while_queued),
+        ("trusts_the_simulated_api_over_tls", simulated_tls),
     ],
 };
 
@@ -197,4 +198,21 @@ fn leaves_while_queued(path: &Path) {
     curl(path, &[&format!("{}/queue?last", proxy.url())]);
     let paths: Vec<_> = origin.seen().into_iter().map(|seen| seen.path).collect();
     assert_eq!(paths, ["/queue?first", "/queue?last"], "nothing of a client that left reaches the API");
+}
+
+fn simulated_tls(path: &Path) {
+    let sim = Tidegate::sim(&["--tls", "--headers", "ietf", "--latency", "0ms", "--jitter", "0ms"]);
+    let said = sim.stdout();
+    let file = said.split("certificate in ").nth(1).and_then(|rest| rest.split(" (").next()).unwrap();
+    let port = sim.listen.port();
+    for host in ["127.0.0.1", "localhost"] {
+        let url = format!("https://{host}:{port}/");
+        for (flag, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
+            let form = "%{http_code} %{http_version} %header{ratelimit-policy}";
+            let ran = curl(path, &[flag, "--cacert", file, "-o", "/dev/null", "-w", form, &url]);
+            assert_eq!(ran.text(), format!("200 {version} \"default\";q=10;w=1"), "{host}");
+        }
+        let stranger = curl_with_input(path, &["-o", "/dev/null", &url], b"");
+        assert_eq!(stranger.status.and_then(|status| status.code()), Some(60), "{}", stranger.stderr);
+    }
 }

@@ -1,4 +1,5 @@
-//! Real clients are the judges: curl, h2load, Python, Node, nginx, promtool and JMeter drive the built program.
+//! Real clients are the judges: curl, h2load, Python, Node, nginx, Prometheus and JMeter drive the built program, and
+//! Grafana's own types read its dashboard.
 //!
 //! `cargo test` runs the cases of every client that it finds on this machine. A client that is missing is named at
 //! the end, with the way to get it; with `REQUIRE_CLIENTS=1` (as CI has it) it is a failure. To run some cases only:
@@ -17,6 +18,7 @@
 mod curl;
 #[path = "../support/foreign.rs"]
 mod foreign;
+mod grafana;
 mod h2load;
 mod jmeter;
 mod nginx;
@@ -26,6 +28,7 @@ mod plain;
 #[path = "../support/process.rs"]
 #[expect(dead_code, reason = "tests/run uses all of it")]
 mod process;
+mod prometheus;
 mod promtool;
 mod python;
 
@@ -54,6 +57,8 @@ const CLIENTS: &[Client] = &[
     node::CLIENT,
     nginx::CLIENT,
     promtool::CLIENT,
+    prometheus::CLIENT,
+    grafana::CLIENT,
     jmeter::CLIENT,
 ];
 
@@ -115,7 +120,7 @@ fn report(tally: &Tally, required: bool) -> ExitCode {
     if !tally.missing.is_empty() {
         println!("\nNot found on this machine, so their cases were skipped:");
         for client in &tally.missing {
-            println!("  {:<9} {}", client.name, client.get);
+            println!("  {:<10} {}", client.name, client.get);
         }
         if required {
             println!("REQUIRE_CLIENTS is set: a missing client is a failure.");

@@ -1,4 +1,5 @@
-//! promtool: the metrics page is what Prometheus expects, names and help texts included.
+//! promtool: the metrics page is what Prometheus expects, names and help texts included, and the shipped configuration
+//! and rules do what they say.
 
 use crate::Client;
 use crate::foreign::{find, run};
@@ -13,8 +14,30 @@ pub(crate) const CLIENT: Client = Client {
     name: "promtool",
     find: || find("promtool"),
     get: "Debian: apt-get install --no-install-recommends prometheus",
-    cases: &[("check_metrics", check_metrics)],
+    cases: &[
+        ("check_metrics", check_metrics),
+        ("check_shipped_config", check_shipped_config),
+        ("test_shipped_rules", test_shipped_rules),
+    ],
 };
+
+const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/prometheus");
+
+fn check_shipped_config(path: &Path) {
+    for (what, files) in [("config", &["prometheus.yml"][..]), ("rules", &["rules.yml", "alerts.yml"])] {
+        let mut command = Command::new(path);
+        command.args(["check", what]).args(files).current_dir(SHIPPED);
+        let ran = run(&mut command, b"", Duration::from_secs(20)).ok("promtool check");
+        assert!(ran.text().contains("SUCCESS"), "{ran:?}");
+    }
+}
+
+fn test_shipped_rules(path: &Path) {
+    let mut command = Command::new(path);
+    command.args(["test", "rules", "tests/rules.yml", "tests/alerts.yml"]).current_dir(SHIPPED);
+    let ran = run(&mut command, b"", Duration::from_secs(20)).ok("promtool test rules");
+    assert_eq!(ran.text().matches("SUCCESS").count(), 2, "{ran:?}");
+}
 
 fn check_metrics(path: &Path) {
     let origin = Origin::start();

@@ -10,6 +10,7 @@ mod intermediary;
 mod origin;
 mod paused;
 mod replay;
+mod signals;
 mod stale;
 mod through;
 mod tls;

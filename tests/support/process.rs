@@ -68,7 +68,8 @@ impl Tidegate {
             started.stdout().contains("To stop:")
         });
         let said = started.stdout();
-        started.listen = address_after("listening on http://", &said).unwrap();
+        let listen = address_after("listening on http://", &said);
+        started.listen = listen.or_else(|| address_after("listening on https://", &said)).unwrap();
         started.admin = address_after("admin on http://", &said).unwrap_or(nowhere);
         started
     }

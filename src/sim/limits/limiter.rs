@@ -494,7 +494,78 @@ mod tests {
         times.iter().map(|time| within(*time)).max().unwrap_or(0)
     }
 
+    /// A second of the naive models in ticks: floats hold sums of them exactly.
+    const SECOND: u64 = 1_024;
+    /// What they allow in a second, and what their bucket holds.
+    const ALLOWED: u32 = 8;
+
+    /// What a limit of 8/s has counted at `now`, and the ticks until its reset, told from all that it let in so far.
+    type Naive = fn(taken: &[u64], now: u64) -> (u32, u64);
+
+    fn of(taken: &[u64], counts: impl Fn(u64) -> bool) -> u32 {
+        u32::try_from(taken.iter().filter(|at| counts(**at)).count()).unwrap()
+    }
+
+    /// Windows start at 256 ticks, 1280 ticks and so on.
+    fn naive_fixed(taken: &[u64], now: u64) -> (u32, u64) {
+        let window = |at: u64| (at + SECOND - 256) / SECOND;
+        (of(taken, |at| window(at) == window(now)), window(now) * SECOND + 256 - now)
+    }
+
+    fn naive_anchored(taken: &[u64], now: u64) -> (u32, u64) {
+        let opened = taken.iter().fold(None, |opened, at| match opened {
+            Some(start) if *at < start + SECOND => Some(start),
+            _ => Some(*at),
+        });
+        match opened {
+            Some(start) if now < start + SECOND => (of(taken, |at| at >= start), start + SECOND - now),
+            _ => (0, 0),
+        }
+    }
+
+    fn naive_sliding(taken: &[u64], now: u64) -> (u32, u64) {
+        let inside = |at: u64| at + SECOND > now;
+        let oldest = taken.iter().find(|at| inside(**at));
+        (of(taken, inside), oldest.map_or(0, |at| at + SECOND - now))
+    }
+
+    /// A token comes in 128 ticks, so what is missing in 128ths of tokens are the ticks until it is full.
+    fn naive_bucket(taken: &[u64], now: u64) -> (u32, u64) {
+        let (mut missing, mut last) = (0_u64, 0);
+        for at in taken {
+            missing = missing.saturating_sub(at - last) + 128;
+            last = *at;
+        }
+        missing = missing.saturating_sub(now - last);
+        (u32::try_from(missing.div_ceil(128)).unwrap(), missing)
+    }
+
     proptest::proptest! {
+        #[test]
+        fn every_model_does_as_its_naive_twin(gaps in gaps(), which in 0..4_usize) {
+            let twins: [(Model, Naive); 4] = [
+                (Model::Fixed { phase_seconds: 0.25 }, naive_fixed),
+                (Model::Anchored, naive_anchored),
+                (Model::Sliding, naive_sliding),
+                (Model::Bucket { burst: f64::from(ALLOWED) }, naive_bucket),
+            ];
+            let (model, naive) = twins[which];
+            let mut limiter = limiter("8/s", model);
+            let (mut now, mut taken) = (0, Vec::new());
+            for gap in gaps {
+                now += u64::from(gap);
+                let seconds = now as f64 / SECOND as f64;
+                let (used, reset) = naive(&taken, now);
+                let told = limiter.announced(seconds);
+                proptest::prop_assert_eq!((told.allowed, told.used), (ALLOWED, used), "{:?} at {}", model, now);
+                proptest::prop_assert_eq!(told.reset_seconds, Some(reset as f64 / SECOND as f64));
+                proptest::prop_assert_eq!(offer(&mut limiter, seconds), used < ALLOWED);
+                if used < ALLOWED {
+                    taken.push(now);
+                }
+            }
+        }
+
         #[test]
         fn no_fixed_window_holds_more_than_its_quota(gaps in gaps(), phase in 0.0..1.0_f64) {
             let (times, _) = let_in(&mut fixed("7/s", phase), &gaps);

@@ -4,18 +4,19 @@
 //! them. A ticket starts when every node of its path grants, at one moment; a refusal is charged to the node that
 //! refused.
 
-use super::event::{Event, RefusalReason, RetryReason};
+mod settling;
+
+use super::event::{Event, RefusalReason};
 use super::key::{LaneKey, Level};
 use super::lane::{Lane, Node, SAME};
-use super::law::{Answer, Law};
-use super::outcome::{Hint, Outcome, Report};
+use super::law::Law;
+use super::outcome::Outcome;
 use super::queue::Moment;
 use super::rate::Rate;
-use super::retry::{PAUSING_SECONDS, Rest, pause_seconds, rest, seconds_of};
 use super::roster::Roster;
 use super::settings::LanesSettings;
 use super::shared::{Shared, same_node};
-use super::ticket::{Entry, LaneView, Refusal, Settled, Stamps, State, Step, Ticket, TicketId};
+use super::ticket::{Entry, LaneView, Refusal, Stamps, State, Step, Ticket, TicketId};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -114,31 +115,12 @@ impl Lanes {
         Step::Wait(None)
     }
 
-    /// The answer is known, as far as it teaches anything.
-    pub fn settle(&mut self, now: Instant, id: TicketId, report: &Report) -> Settled {
-        let Report { outcome, replayable, .. } = *report;
-        let now = self.seconds(now);
-        let Some(entry) = self.tickets.get_mut(&id) else { return Settled::Answer };
-        let State::Started(stamps) = std::mem::replace(&mut entry.state, State::Flying) else {
-            return Settled::Answer;
-        };
-        let index = entry.lane;
-        self.teach(now, index, &stamps, outcome);
-        let settled = match outcome {
-            Outcome::Limited(hint) => self.again(now, id, hint, replayable, RetryReason::Throttled),
-            Outcome::Overloaded(hint) => self.again(now, id, hint, replayable, RetryReason::Overloaded),
-            Outcome::Accepted | Outcome::Failed | Outcome::Ignored => Settled::Answer,
-        };
-        self.schedule_below(now, index, &stamps);
-        settled
-    }
-
     /// The exchange is over; one that was not settled counts as ignored.
     pub fn release(&mut self, now: Instant, id: TicketId) {
         let now = self.seconds(now);
         let Some(entry) = self.tickets.remove(&id) else { return };
         if let State::Started(stamps) = &entry.state {
-            self.teach(now, entry.lane, stamps, Outcome::Ignored);
+            self.teach(now, entry.lane, stamps, Outcome::Ignored, &[]);
             self.schedule_below(now, entry.lane, stamps);
         }
         if let Some(lane) = self.roster.get_mut(entry.lane) {
@@ -229,104 +211,6 @@ impl Lanes {
         let waited_seconds = (now - entry.queued_at).max(0.0);
         self.events.push_back(Event::Started { lane: Arc::clone(&lane.name), waited_seconds });
         Some(Step::Start(id))
-    }
-
-    /// Tells every node of the path what came of a request.
-    fn teach(&mut self, now: f64, index: u32, stamps: &Stamps, outcome: Outcome) {
-        let longest = self.settings.retry.retry_after_max.as_secs_f64();
-        let Some(lane) = self.roster.get_mut(index) else { return };
-        let answer_at = |level: Level| match outcome {
-            Outcome::Accepted => Answer::Accepted,
-            Outcome::Limited(hint) if hint.level == level => {
-                Answer::Refused { retry_after: seconds_of(hint).map(|wait| wait.min(longest)) }
-            }
-            Outcome::Limited(_) | Outcome::Overloaded(_) | Outcome::Failed | Outcome::Ignored => {
-                Answer::Unknown
-            }
-        };
-        let pause = match outcome {
-            Outcome::Limited(hint) | Outcome::Overloaded(hint) => pause_seconds(&self.settings.retry, hint),
-            Outcome::Accepted | Outcome::Failed | Outcome::Ignored => None,
-        };
-        let paused_before = lane.node.paused_until();
-        lane.node.law.settle(now, stamps.own, answer_at(Level::Route));
-        self.shared.settle(&lane.key, now, &stamps.shared, answer_at);
-        match outcome {
-            Outcome::Accepted => {
-                lane.accepted_total += 1;
-                self.events.push_back(Event::Accepted { lane: Arc::clone(&lane.name) });
-            }
-            Outcome::Limited(hint) => {
-                lane.throttled_total += 1;
-                let retry_after_seconds = seconds_of(hint);
-                self.events.push_back(Event::Throttled { lane: Arc::clone(&lane.name), retry_after_seconds });
-                let law_decides = !matches!(lane.node.law, Law::Fixed(_));
-                lane.node.pause(now, pause.filter(|_| !law_decides));
-            }
-            Outcome::Overloaded(_) => lane.node.pause(now, pause),
-            Outcome::Failed | Outcome::Ignored => (),
-        }
-        self.tell(now, index, paused_before);
-    }
-
-    /// Tells of a pause that became longer, and of a limit that changed.
-    fn tell(&mut self, now: f64, index: u32, paused_before: f64) {
-        let Some(lane) = self.roster.get_mut(index) else { return };
-        let paused_until = lane.node.paused_until();
-        if paused_until > paused_before && paused_until - now >= PAUSING_SECONDS {
-            self.events
-                .push_back(Event::Paused { lane: Arc::clone(&lane.name), seconds: paused_until - now });
-        }
-        let Some((requests, window_seconds)) = lane.node.law.believes() else { return };
-        let changed = lane.told.is_none_or(|(old_requests, old_window)| {
-            let (old, new) = (old_requests / old_window, requests / window_seconds);
-            (old - new).abs() > 0.02 * old || (old_window - window_seconds).abs() > SAME
-        });
-        if changed && let Some(limit) = lane.node.law.limit() {
-            lane.told = Some((requests, window_seconds));
-            let requests_per_second = limit.requests / limit.window_seconds;
-            let lane = Arc::clone(&lane.name);
-            self.events.push_back(Event::LimitLearnt { lane, requests_per_second, says: limit.says });
-        }
-    }
-
-    /// Once more, or answer? Absorbing a 429 is bounded by deadline and pace; anything else by attempts too.
-    fn again(
-        &mut self,
-        now: f64,
-        id: TicketId,
-        hint: Hint,
-        replayable: bool,
-        reason: RetryReason,
-    ) -> Settled {
-        let Some(entry) = self.tickets.get_mut(&id).filter(|_| replayable) else { return Settled::Answer };
-        let Some(lane) = self.roster.get_mut(entry.lane) else { return Settled::Answer };
-        let deadline = self.draining_until.map_or(entry.deadline, |until| entry.deadline.min(until));
-        let seconds = match rest(&self.settings.retry, reason, hint, entry.returns, deadline - now) {
-            Rest::Seconds(seconds) => seconds,
-            Rest::Spent => return Settled::Answer,
-            Rest::TooLong if self.draining_until.is_none() => {
-                let reason = RefusalReason::Deadline;
-                self.events.push_back(Event::Refused { lane: Arc::clone(&lane.name), reason });
-                return Settled::Answer;
-            }
-            // A drain ends waits that the API would have had time for: the answer to that is ours. The ticket is due
-            // at once, and refused when its lane is looked at.
-            Rest::TooLong => {
-                entry.state = State::Waiting;
-                lane.in_flight = lane.in_flight.saturating_sub(1);
-                lane.queue.insert(id, now, None);
-                return Settled::Again;
-            }
-        };
-        entry.returns = entry.returns.saturating_add(1);
-        entry.state = State::Waiting;
-        entry.queued_at = now;
-        lane.in_flight = lane.in_flight.saturating_sub(1);
-        lane.node.law.rate(now, lane.queue.ready_len());
-        lane.queue.insert(id, deadline, Some(now + seconds));
-        self.events.push_back(Event::Retried { lane: Arc::clone(&lane.name), reason });
-        Settled::Again
     }
 
     fn refuse(&mut self, now: f64, index: u32, reason: RefusalReason) -> Refusal {

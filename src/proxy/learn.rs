@@ -1,0 +1,127 @@
+//! After an answer: what it teaches, and whether the request waits for another turn.
+//!
+//! A refusal is read to its end first, if that is short and comes soon: its body may say more than its head, its
+//! connection is free again, and it is the answer if time runs out.
+
+use super::arriving::Arriving;
+use super::body::{Hold, Replay};
+use super::error::{BoxError, ProxyError};
+use super::signals;
+use super::upstream::Outgoing;
+use super::{Content, Shared, headers};
+use crate::config::{RefusalSign, ReplayPolicy};
+use crate::control::{Outcome, Report};
+use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
+use http::{Method, Response};
+use http_body_util::BodyExt;
+use std::pin::pin;
+use std::time::Duration;
+
+/// What an answer teaches, and the answer.
+pub(super) struct Learnt {
+    pub(super) report: Report,
+    pub(super) result: Result<Response<Content>, ProxyError>,
+}
+
+/// The answer of a request that waits for another turn.
+pub(super) struct Kept {
+    pub(super) response: Response<Content>,
+    _hold: Hold,
+}
+
+impl Shared {
+    /// What the answer teaches, and whether the request could be sent again. `sign` is how its route refuses beside a
+    /// 429. What is too long or too slow to be read is passed on as it comes.
+    pub(super) async fn learn(
+        &self,
+        sent: Result<Response<Arriving>, ProxyError>,
+        head: &Outgoing,
+        replay: &Replay,
+        sign: Option<&RefusalSign>,
+    ) -> Learnt {
+        let response = match sent {
+            Ok(response) => response,
+            Err(error) => return Learnt { report: Report::new(Outcome::Failed, false), result: Err(error) },
+        };
+        let (mut parts, body) = response.into_parts();
+        let mut report = signals::head(parts.status, &parts.headers);
+        headers::to_client(&mut parts.headers);
+        let may_replay = |outcome| self.allows(outcome, &head.method) && replay.can_replay();
+        if !may_replay(report.outcome) && !signals::is_worth_reading(&report, &parts, sign) {
+            let content = Content::Coming(Bytes::new(), body);
+            return Learnt { report, result: Ok(Response::from_parts(parts, content)) };
+        }
+        let (bytes, broken) = match gather(body).await {
+            Gathered::All(bytes) => (bytes, None),
+            Gathered::Broken(bytes, error) => (bytes, Some(error)),
+            Gathered::TooMuch(first, rest) => {
+                let content = Content::Coming(first, rest);
+                return Learnt { report, result: Ok(Response::from_parts(parts, content)) };
+            }
+        };
+        signals::add_body(&mut report, &parts, &bytes, sign);
+        report.replayable = may_replay(report.outcome);
+        let content = match broken {
+            None => Content::Whole(bytes),
+            Some(error) if !report.replayable => Content::Cut(bytes, error),
+            Some(_) => {
+                parts.headers.remove(CONTENT_LENGTH);
+                Content::Whole(bytes)
+            }
+        };
+        Learnt { report, result: Ok(Response::from_parts(parts, content)) }
+    }
+
+    /// Keeps the answer of a request that waits, as long as there is memory for such.
+    pub(super) fn keep(&self, response: Response<Content>) -> Option<Kept> {
+        let bytes = if let Content::Whole(bytes) = response.body() { bytes.len() } else { 0 };
+        Some(Kept { response, _hold: Hold::take(&self.budget, bytes)? })
+    }
+
+    /// May a request with this outcome be sent again, by the operator's policy and RFC 9110 9.2.2?
+    fn allows(&self, outcome: Outcome, method: &Method) -> bool {
+        match (outcome, self.settings.replay_on_429) {
+            (Outcome::Limited(_), ReplayPolicy::All) => true,
+            (Outcome::Limited(_), ReplayPolicy::Idempotent)
+            | (Outcome::Overloaded(_), ReplayPolicy::All | ReplayPolicy::Idempotent) => {
+                method.is_idempotent()
+            }
+            _ => false,
+        }
+    }
+}
+
+enum Gathered {
+    All(Bytes),
+    Broken(Bytes, BoxError),
+    TooMuch(Bytes, Arriving),
+}
+
+/// Reads a body, if it is short and comes soon.
+async fn gather(mut body: Arriving) -> Gathered {
+    let mut bytes = BytesMut::new();
+    let mut patience = pin!(tokio::time::sleep(REFUSAL_PATIENCE));
+    while bytes.len() <= REFUSAL_BYTES_MAX {
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            () = &mut patience => break,
+        };
+        match frame {
+            None => return Gathered::All(bytes.freeze()),
+            Some(Err(error)) => return Gathered::Broken(bytes.freeze(), error),
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    bytes.extend_from_slice(data);
+                }
+            }
+        }
+    }
+    Gathered::TooMuch(bytes.freeze(), body)
+}
+
+/// A refusal's body is kept up to this size; a larger one is passed on instead of waited out.
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+
+/// A refusal's body that takes longer than this is passed on.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);

@@ -1,0 +1,69 @@
+//! What an answer teaches, beyond its status: from the wire to the lane.
+
+use super::client::{Client, ask, request};
+use super::origin::{Origin, Reply, ok, reply};
+use super::through::{Through, eventually, fixed};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tidegate::config::ReplayPolicy;
+
+const GENESYS: &str = r#"{"message":"Rate limit exceeded the maximum. Retry the request in [100] seconds",
+    "code":"too.many.requests.retry.after","status":429}"#;
+
+fn genesys() -> Reply {
+    reply("429 Too Many Requests", "Content-Type: application/json\r\nX-RateLimit-Limit: 300\r\n", GENESYS)
+}
+
+#[tokio::test]
+async fn a_refusal_s_body_tells_how_long_to_wait_and_reaches_the_client_as_it_came() {
+    let origin = Origin::start(|_| genesys()).await;
+    let through = Through::with(origin.address, |proxy| proxy.replay_on_429 = ReplayPolicy::None, fixed(1e4));
+    let response = ask(through.address, request("POST", "/", "", "abc")).await;
+    assert_eq!((response.status, response.text().as_str()), (429, GENESYS));
+    assert_eq!(response.field("x-ratelimit-limit"), Some("300"), "the API's own fields stay");
+    assert_eq!(response.field("retry-after"), None, "and none is made up");
+    let paused = through.gate.snapshot()[0].paused_seconds;
+    assert!((90.0..=100.0).contains(&paused), "{paused}");
+}
+
+#[tokio::test]
+async fn a_refusal_that_breaks_off_ends_without_a_clean_end() {
+    let head = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\n";
+    for rest in
+        ["Content-Length: 100\r\n\r\n{\"code\":", "Transfer-Encoding: chunked\r\n\r\n8\r\n{\"code\":\r\n"]
+    {
+        let origin = Origin::start(move |_| Reply::Last(format!("{head}{rest}").into_bytes())).await;
+        let through =
+            Through::with(origin.address, |proxy| proxy.replay_on_429 = ReplayPolicy::None, fixed(1e4));
+        let response = ask(through.address, request("POST", "/", "", "abc")).await;
+        assert_eq!((response.status, response.text().as_str()), (429, "{\"code\":"));
+        assert!(!response.whole, "{rest}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_that_wait_count_as_memory() {
+    let body = "x".repeat(5_000);
+    let origin = Origin::start(move |_| reply("429 Too Many Requests", "Retry-After: 60\r\n", &body)).await;
+    let through = Through::to(origin.address);
+    let mut client = Client::connect(through.address).await;
+    client.send(request("GET", "/", "", "")).await;
+    eventually("the refusal is kept", || through.proxy.replay_bytes_in_use() == 5_000).await;
+    client.leave(false);
+    eventually("it is given back", || through.proxy.replay_bytes_in_use() == 0).await;
+}
+
+#[tokio::test]
+async fn without_memory_for_the_refusal_the_request_waits_all_the_same() {
+    let refused = AtomicBool::new(false);
+    let origin = Origin::start(move |_| {
+        if refused.swap(true, Ordering::Relaxed) {
+            ok("done")
+        } else {
+            reply("429 Too Many Requests", "Retry-After: 0\r\n", &"x".repeat(5_000))
+        }
+    })
+    .await;
+    let through = Through::with(origin.address, |proxy| proxy.replay_bytes_total_max = 1_000, fixed(1e4));
+    let response = ask(through.address, request("GET", "/", "", "")).await;
+    assert_eq!((response.status, response.text().as_str()), (200, "done"));
+}
