@@ -172,6 +172,7 @@ mod tests {
                 says: "10/s".into(),
             }),
             queue_depth: 90,
+            classes: Vec::new(),
             in_flight: 1,
             accepted_total: 1_000,
             throttled_total: 3,

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::control::Lanes;
 use crate::gate::{Gate, Timer, clock};
 use crate::observe::Observer;
-use crate::proxy::{Client, CredentialKey, Parts, Proxy, accept};
+use crate::proxy::{self, CredentialKey, Parts, Proxy, TrustError, accept};
 use crate::telemetry::{Levels, MetricsError, Telemetry};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -54,6 +54,9 @@ pub enum StartError {
     /// The key that names credentials cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// An upstream's own certificates cannot be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// A mistake in this program.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -80,15 +83,10 @@ impl App {
         let telemetry = Arc::new(Telemetry::new()?);
         let observer: Arc<dyn Observer> = Arc::clone(&telemetry) as _;
         let gate = Gate::new(Lanes::new(config.lanes.clone(), clock::now()), Arc::clone(&observer));
-        let upstream = config.default_upstream().address.clone();
-        let client = Client::new(&upstream, &config.proxy);
-        let parts = Parts {
-            upstream: upstream.clone(),
-            settings: config.proxy.clone(),
-            gate: gate.clone(),
-            client: client.clone(),
-            credentials: key,
-        };
+        let clients = proxy::clients(&config)?;
+        let reached: Vec<_> =
+            config.upstreams.iter().map(|upstream| upstream.address.clone()).zip(clients.clone()).collect();
+        let parts = Parts { config: &config, gate: gate.clone(), clients, credentials: key };
         let proxy = Proxy::new(parts, observer);
 
         let draining = Arc::new(AtomicBool::new(false));
@@ -104,7 +102,7 @@ impl App {
             "the admin listener"
         });
         servants.spawn(async move {
-            reach::check(upstream, client).await;
+            reach::check(reached).await;
             // A check that is done is no servant that is gone.
             std::future::pending().await
         });

@@ -58,7 +58,9 @@ pub(super) fn event(event: &Event) {
         Event::Offered { lane } => trace!(%lane, "request asks for a place"),
         // The attempt's own line has its status.
         Event::Accepted { .. } => (),
-        Event::Started { lane, waited_seconds } => trace!(%lane, waited_seconds, "pass granted"),
+        Event::Started { lane, class, waited_seconds } => {
+            trace!(%lane, class = class.as_deref(), waited_seconds, "pass granted");
+        }
         Event::Throttled { lane, retry_after_seconds } => {
             debug!(%lane, retry_after_seconds, "the API refused a request");
         }
@@ -66,6 +68,7 @@ pub(super) fn event(event: &Event) {
         Event::Refused { lane, reason } => debug!(%lane, reason = reason.as_str(), "request is not served"),
         Event::Abandoned { lane } => debug!(%lane, "client left while it waited"),
         Event::Paused { lane, seconds } => info!(%lane, seconds, "lane holds back as the API asked"),
+        Event::Commanded { lane, command } => info!(%lane, ?command, "an operator's order"),
         Event::LimitLearnt { lane, requests_per_second, says } => {
             info!(%lane, requests_per_second, says, "limit learnt");
         }

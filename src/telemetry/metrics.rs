@@ -111,13 +111,15 @@ impl Metrics {
             Event::LaneForgotten { lane } => self.series.forget(&self.vectors, lane),
             Event::Offered { lane } => self.lane(lane).offered.inc(),
             Event::Accepted { lane } => self.lane(lane).accepted.inc(),
-            Event::Started { lane, waited_seconds } => self.lane(lane).queue_wait.observe(*waited_seconds),
+            Event::Started { lane, waited_seconds, .. } => {
+                self.lane(lane).queue_wait.observe(*waited_seconds);
+            }
             Event::Throttled { lane, .. } => self.lane(lane).throttled.inc(),
             Event::Retried { lane, reason } => self.lane(lane).retried(*reason),
             Event::Refused { lane, reason } => self.lane(lane).refused(*reason),
             Event::Abandoned { lane } => self.lane(lane).abandoned.inc(),
             // Gauges at the next scrape.
-            Event::Paused { .. } | Event::LimitLearnt { .. } => (),
+            Event::Paused { .. } | Event::LimitLearnt { .. } | Event::Commanded { .. } => (),
         }
     }
 
@@ -359,6 +361,7 @@ mod tests {
                 says: "300/min".into(),
             }),
             queue_depth,
+            classes: Vec::new(),
             in_flight: 2,
             accepted_total: 7,
             throttled_total: 1,
@@ -390,7 +393,7 @@ mod tests {
         for event in [
             Event::LaneMade { lane: Arc::clone(&lane) },
             Event::Offered { lane: Arc::clone(&lane) },
-            Event::Started { lane: Arc::clone(&lane), waited_seconds: 0.2 },
+            Event::Started { lane: Arc::clone(&lane), class: None, waited_seconds: 0.2 },
             Event::Accepted { lane: Arc::clone(&lane) },
             Event::Throttled { lane: Arc::clone(&lane), retry_after_seconds: None },
             Event::Retried { lane: Arc::clone(&lane), reason: RetryReason::Throttled },
