@@ -208,7 +208,7 @@ fn absolute(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{PathPattern, Per};
+    use crate::config::{PathPattern, Per, RouteSettings};
     use crate::control::{LawName, Quota};
     use std::time::Duration;
 
@@ -373,6 +373,61 @@ mod tests {
             files += 1;
         }
         assert!(files >= 1, "{files}");
+    }
+
+    /// The name of the first route that fits.
+    fn route_of<'a>(config: &'a Config, method: &str, path: &str) -> Option<&'a str> {
+        let method = method.parse().unwrap();
+        let fits = |route: &&RouteSettings| {
+            (route.methods.is_empty() || route.methods.contains(&method)) && route.path.matches(path)
+        };
+        config.routes.iter().find(fits).map(|route| &*route.name)
+    }
+
+    #[test]
+    fn genesys_has_its_regions_and_routes() {
+        let config = config(include_str!("../../config/genesys.toml"));
+        assert_eq!(config.upstreams.len(), 34, "17 regions");
+        assert_eq!(&*config.default_upstream().name, "api.mypurecloud.com");
+        for upstream in &config.upstreams {
+            let (kind, domain) = upstream.address.host.split_once('.').unwrap();
+            assert!(upstream.verify && upstream.address.port == 443);
+            assert_eq!(upstream.prefix.clone().unwrap(), format!("/{domain}/{kind}"));
+        }
+        for (method, path, route) in [
+            ("POST", "/oauth/token", Some("token")),
+            ("GET", "/oauth/token", None),
+            ("POST", "/api/v2/conversations/messages", Some("messages")),
+            ("POST", "/api/v2/conversations/messages/agentless", Some("messages-agentless")),
+            ("POST", "/api/v2/conversations/messages/7a3e/inbound/open/message", Some("messages-inbound")),
+            ("GET", "/api/v2/conversations/messages/7a3e", Some("messages")),
+            ("GET", "/api/v2/conversations/calls", Some("conversations")),
+            ("POST", "/api/v2/analytics/conversations/details/query", Some("analytics")),
+            ("GET", "/api/v2/workforcemanagement/managementunits", Some("workforce")),
+            ("GET", "/api/v2/users/7a3e/presences/purecloud", Some("presence")),
+            ("GET", "/api/v2/users/me", Some("users")),
+            ("GET", "/api/v2/routing/queues", Some("routing")),
+            ("POST", "/api/v2/notifications/channels", Some("channels")),
+            ("GET", "/api/v2/flows/divisionviews", Some("flows")),
+            ("PUT", "/api/v2/architect/ivrs/7a3e", Some("architect")),
+            ("POST", "/api/v2/taskmanagement/workitems", Some("tasks")),
+            ("GET", "/api/v2/organizations/me", None),
+        ] {
+            assert_eq!(route_of(&config, method, path), route, "{method} {path}");
+        }
+        let sign = config.routes[0].refusal.as_ref().unwrap();
+        assert_eq!((sign.status.as_u16(), sign.body.as_str()), (400, "rate limit exceeded"));
+        assert_eq!(config.lanes.ceiling, None, "a number of someone else's is no default");
+    }
+
+    #[test]
+    fn production_and_a_load_test_share_one_lane() {
+        let config = config(include_str!("../../config/production.toml"));
+        let [lane] = &config.lane_matches[..] else { panic!("{:?}", config.lane_matches) };
+        assert_eq!((lane.per, lane.routes.len(), lane.upstream), (Per::Upstream, 0, None));
+        assert!((config.lanes.classes[0].share - 0.5).abs() < 1e-9);
+        let (field, values) = config.class_matches[0].header.as_ref().unwrap();
+        assert_eq!((field.as_str(), &values[..]), ("x-class", &["production".to_owned()][..]));
     }
 
     const EVERYTHING: &str = r#"
