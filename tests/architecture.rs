@@ -19,7 +19,7 @@ const MODULES: &[(&str, &[&str], &[&str])] = &[
     ("gate", &["control", "observe"], &["http", "hyper", "axum", "prometheus", "serde", "tracing"]),
     // HTTP's face: it sees outcomes and passes, never the law's numbers, and nobody's counters.
     ("proxy", &["gate", "control", "observe", "config"], &["prometheus", "axum"]),
-    ("telemetry", &["observe", "control"], &["hyper", "axum"]),
+    ("telemetry", &["observe", "control", "config"], &["hyper", "axum"]),
     ("admin", &["gate", "telemetry", "control", "observe"], &["prometheus", "hyper_rustls"]),
     ("sim", &["control", "gate"], &["prometheus", "hyper_rustls"]),
     // The top: it puts the parts together, so it may know them all.
