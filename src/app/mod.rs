@@ -188,11 +188,13 @@ fn levels(config: &Config, proxy: Proxy, draining: Arc<AtomicBool>) -> Arc<dyn F
         queue_tickets_max: config.lanes.queue.lane_tickets_max,
         replay_buffer_bytes_max: config.proxy.replay_bytes_total_max,
         client_connections_max: config.proxy.connections_max,
+        admission_callers_max: config.admission.map_or(0, |admission| admission.clients_max),
         ..Levels::default()
     };
     Arc::new(move || Levels {
         replay_buffer_bytes: proxy.replay_bytes_in_use(),
         client_connections: proxy.connections(),
+        admission_callers: proxy.callers(),
         draining: draining.load(Ordering::Relaxed),
         ..bounds
     })

@@ -254,7 +254,10 @@ mod tests {
             assert_eq!(response.headers()["retry-after"], seconds);
             assert_eq!(response.headers()["cache-control"], "no-store");
             let line = response.headers()["proxy-status"].to_str().unwrap();
-            assert!(line.starts_with("tidegate; error=http_request_denied; details=\"admission_quota"), "{line}");
+            assert!(
+                line.starts_with("tidegate; error=http_request_denied; details=\"admission_quota"),
+                "{line}"
+            );
             let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
             assert_eq!(body["reason"], "admission_quota");
         }

@@ -262,7 +262,10 @@ impl Gauges {
                 "tidegate_client_connections_max",
                 "Connections of clients that may be open; further ones wait.",
             )?,
-            callers: one("tidegate_admission_callers", "Callers that have a quota of their own at the door.")?,
+            callers: one(
+                "tidegate_admission_callers",
+                "Callers that have a quota of their own at the door.",
+            )?,
             callers_max: one(
                 "tidegate_admission_callers_max",
                 "Callers that may have one, beyond which they share; 0 when there is no quota.",
