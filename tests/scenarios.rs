@@ -10,14 +10,13 @@
     clippy::cast_sign_loss,
     clippy::disallowed_methods,
     clippy::struct_field_names,
-    clippy::needless_pass_by_value,
     reason = "a panic is how a test fails, its numbers are small, and a developer picks a scenario by a variable"
 )]
 
 #[path = "support/closed_loop.rs"]
 mod closed_loop;
 
-use closed_loop::{Change, Demand, Network, RetryAfter, World};
+use closed_loop::{Change, Demand, Headers, Network, RetryAfter, Whole, World};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use tidegate::control::{LanesSettings, LawName, Quota};
@@ -57,6 +56,34 @@ struct Server {
     /// Credentials that clients are spread over, each with limits of its own.
     #[serde(default)]
     credentials: Option<u64>,
+    #[serde(default)]
+    headers: Option<Spoken>,
+    /// What an unseen tenant asks for, evenly, in requests/s.
+    #[serde(default)]
+    others: Option<f64>,
+}
+
+/// What answers announce.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Spoken {
+    /// How the seconds until reset are told: up, down, nearest, exact.
+    reset: Rounded,
+    /// The window's length is told too.
+    #[serde(default)]
+    window: bool,
+    /// Of this limit alone, by its place; else of all.
+    #[serde(default)]
+    of: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Rounded {
+    Up,
+    Down,
+    Nearest,
+    Exact,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -163,7 +190,9 @@ fn run(scenario: &Scenario, seed: u64) -> BTreeMap<&'static str, f64> {
     figures.insert("refused_share", log.refused_share(from, until));
     figures.insert("throughput", log.utilisation(from, until, 1.0));
     if rate.is_finite() && scenario.change.is_empty() {
-        figures.insert("utilisation", log.utilisation(from, until, rate * credentials));
+        // Of what an unseen tenant left.
+        let others = log.others.iter().filter(|at| **at >= from).count() as f64 / (until - from);
+        figures.insert("utilisation", log.utilisation(from, until, rate * credentials - others));
         let reached = log.reaches(0.95, rate * credentials, 0.0, 5.0);
         figures.insert("reaches_95", reached.unwrap_or(f64::INFINITY));
     }
@@ -212,6 +241,11 @@ fn play(scenario: &Scenario, seed: u64) -> World {
         -2.0 => RetryAfter::Nothing,
         seconds => RetryAfter::Seconds(seconds),
     };
+    world.headers = server.headers.map_or(Headers::Nothing, spoken);
+    world.headers_of = server.headers.and_then(|spoken| spoken.of);
+    if let Some(per_second) = server.others {
+        world.others(per_second);
+    }
     let credentials = server.credentials.unwrap_or(1);
     world.credential = Box::new(move |client| 1 + client as u64 % credentials);
     match &scenario.demand {
@@ -224,6 +258,16 @@ fn play(scenario: &Scenario, seed: u64) -> World {
     }
     world.run(scenario.run.seconds, changes(scenario));
     world
+}
+
+fn spoken(spoken: Spoken) -> Headers {
+    let whole = match spoken.reset {
+        Rounded::Up => Whole::Up,
+        Rounded::Down => Whole::Down,
+        Rounded::Nearest => Whole::Nearest,
+        Rounded::Exact => Whole::Exact,
+    };
+    if spoken.window { Headers::Policy(whole) } else { Headers::Count(whole) }
 }
 
 fn server_model(server: &Server) -> Server {

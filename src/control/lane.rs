@@ -1,6 +1,6 @@
 //! One lane: its queue, and the limit that it learns; and the nodes of a path, which grant together.
 
-use super::law::{Answer, Law, Shift, Stamp};
+use super::law::{Law, Shift, Stamp};
 use super::pacer::Pacer;
 use super::queue::Queue;
 use super::rate::Rate;
@@ -60,7 +60,7 @@ impl Node {
 
     /// One leaves.
     pub(super) fn take(&mut self, now: f64) -> Stamp {
-        let rate = self.law.current_rate();
+        let rate = self.law.grid_rate();
         self.pacer.keep_phase(self.law.keeps_phase());
         self.pacer.take(now, rate);
         self.law.sent(now)
@@ -68,8 +68,8 @@ impl Node {
 
     /// It did not leave after all.
     pub(super) fn give_back(&mut self, now: f64, stamp: Stamp) {
-        self.pacer.give_back(self.law.current_rate());
-        self.law.settle(now, stamp, Answer::Unknown);
+        self.pacer.give_back(self.law.grid_rate());
+        self.law.give_back(now, stamp);
     }
 
     /// Nothing leaves for so many seconds, if any.

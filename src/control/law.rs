@@ -1,7 +1,10 @@
-//! Which law governs a lane's pace: a closed set, one arm each.
+//! Which constraints govern a lane's pace: a closed set of laws, one arm each; the learnt one composed with the ledgers
+//! of what the API announces, by the most restrictive.
 
 use super::aimd::Aimd;
+use super::announcement::{AnnouncedBy, Announcement};
 use super::learnt::{Learnt, Prior};
+use super::ledger::Ledgers;
 use super::settings::LawSettings;
 use super::{LimitModel, LimitSource, LimitView, Rate};
 
@@ -47,6 +50,14 @@ pub(super) enum Answer {
 pub(super) struct Stamp {
     pub(super) number: u64,
     pub(super) sent_at: f64,
+    /// The ledgers' own number.
+    pub(super) departure: u64,
+}
+
+impl Stamp {
+    pub(super) fn new(number: u64, sent_at: f64) -> Self {
+        Self { number, sent_at, departure: 0 }
+    }
 }
 
 /// A change of phase.
@@ -63,7 +74,54 @@ pub(super) enum Shift {
 pub(super) enum Law {
     Fixed(Rate),
     Aimd(Aimd),
-    Learnt(Box<Learnt>),
+    Learnt(Box<Announced>),
+}
+
+/// The learnt law, and the ledgers of what the API announces.
+#[derive(Clone, Debug)]
+pub(super) struct Announced {
+    learnt: Learnt,
+    ledgers: Ledgers,
+}
+
+impl Announced {
+    /// While ledgers are what holds back, nothing waits for the law: it only listens, and does not climb.
+    fn rate(&mut self, now: f64, waiting: usize) -> f64 {
+        if self.ledgers.govern() {
+            self.learnt.rate(now, 0);
+            return Rate::FASTEST.get();
+        }
+        let held = !self.ledgers.is_empty() && self.ledgers.ready_at(now, waiting) > now;
+        self.learnt.rate(now, if held { 0 } else { waiting })
+    }
+
+    fn hold_until(&mut self, now: f64, waiting: usize) -> f64 {
+        if self.ledgers.is_empty() {
+            return self.learnt.hold_until(now, waiting);
+        }
+        let own = if self.ledgers.govern() {
+            self.learnt.paused_until()
+        } else {
+            self.learnt.hold_until(now, waiting)
+        };
+        own.max(self.ledgers.ready_at(now, waiting))
+    }
+
+    fn settle(&mut self, now: f64, stamp: Stamp, answer: Answer, told: &[Announcement]) {
+        let governed = self.ledgers.govern();
+        let heard = self.ledgers.settle(now, stamp.departure, answer, told);
+        if governed && !self.ledgers.govern() {
+            self.learnt.take_over(now);
+        }
+        self.learnt.settle(now, stamp, if heard.foreseen { Answer::Unknown } else { answer });
+        if let Some((requests, seconds, by)) = heard.number {
+            let source = match by {
+                AnnouncedBy::Header => LimitSource::Header,
+                AnnouncedBy::Body => LimitSource::Body,
+            };
+            self.learnt.told(now, requests, seconds, source);
+        }
+    }
 }
 
 impl Law {
@@ -72,7 +130,10 @@ impl Law {
         match settings.name {
             LawName::Fixed => Self::Fixed(settings.fixed_rate),
             LawName::Aimd => Self::Aimd(Aimd::new(settings, now)),
-            LawName::Learnt => Self::Learnt(Box::new(Learnt::new(settings, prior, now))),
+            LawName::Learnt => Self::Learnt(Box::new(Announced {
+                learnt: Learnt::new(settings, prior, now),
+                ledgers: Ledgers::default(),
+            })),
         }
     }
 
@@ -90,7 +151,16 @@ impl Law {
         match self {
             Self::Fixed(rate) => *rate,
             Self::Aimd(law) => Rate::new(law.current_rate()),
-            Self::Learnt(law) => Rate::new(law.current_rate()),
+            Self::Learnt(law) if law.ledgers.govern() => Rate::new(law.ledgers.pace().unwrap_or(0.0)),
+            Self::Learnt(law) => Rate::new(law.learnt.current_rate()),
+        }
+    }
+
+    /// The rate of the departures' grid: ledgers that govern need none.
+    pub(super) fn grid_rate(&self) -> Rate {
+        match self {
+            Self::Learnt(law) if law.ledgers.govern() => Rate::FASTEST,
+            _ => self.current_rate(),
         }
     }
 
@@ -108,43 +178,51 @@ impl Law {
         match self {
             Self::Fixed(_) => f64::NEG_INFINITY,
             Self::Aimd(law) => law.hold_until(),
-            Self::Learnt(law) => law.paused_until(),
+            Self::Learnt(law) => law.learnt.paused_until().max(law.ledgers.blocked_until()),
         }
     }
 
     /// Would the next departure be a probe, to be made with the youngest ticket?
     pub(super) fn probes(&self) -> bool {
-        matches!(self, Self::Learnt(law) if law.probes())
+        matches!(self, Self::Learnt(law) if law.learnt.probes() && !law.ledgers.govern())
     }
 
     /// One departs.
     pub(super) fn sent(&mut self, now: f64) -> Stamp {
         match self {
-            Self::Fixed(_) | Self::Aimd(_) => Stamp { number: 0, sent_at: now },
-            Self::Learnt(law) => law.sent(now),
+            Self::Fixed(_) | Self::Aimd(_) => Stamp::new(0, now),
+            Self::Learnt(law) => Stamp { departure: law.ledgers.sent(now), ..law.learnt.sent(now) },
         }
     }
 
-    /// Its answer.
-    pub(super) fn settle(&mut self, now: f64, stamp: Stamp, answer: Answer) {
+    /// It did not depart after all.
+    pub(super) fn give_back(&mut self, now: f64, stamp: Stamp) {
+        if let Self::Learnt(law) = self {
+            law.ledgers.give_back(stamp.departure);
+            law.learnt.settle(now, stamp, Answer::Unknown);
+        }
+    }
+
+    /// Its answer, and what that announces of this node's limits.
+    pub(super) fn settle(&mut self, now: f64, stamp: Stamp, answer: Answer, told: &[Announcement]) {
         match self {
             Self::Fixed(_) => (),
             Self::Aimd(law) => law.settle(now, stamp.sent_at, answer),
-            Self::Learnt(law) => law.settle(now, stamp, answer),
+            Self::Learnt(law) => law.settle(now, stamp, answer, told),
         }
     }
 
     /// A change of the departures' phase that the law asks for; asked for once.
     pub(super) fn take_shift(&mut self) -> Option<Shift> {
         match self {
-            Self::Learnt(law) => law.take_shift(),
+            Self::Learnt(law) => law.learnt.take_shift(),
             Self::Fixed(_) | Self::Aimd(_) => None,
         }
     }
 
     /// The phase of departures was chosen, and is worth keeping through idle times.
     pub(super) fn keeps_phase(&self) -> bool {
-        matches!(self, Self::Learnt(law) if law.keeps_phase())
+        matches!(self, Self::Learnt(law) if law.learnt.keeps_phase() && !law.ledgers.govern())
     }
 
     /// Still looking for a first limit: nothing can be predicted from the pace.
@@ -152,7 +230,7 @@ impl Law {
         match self {
             Self::Fixed(_) => false,
             Self::Aimd(law) => law.is_starting(),
-            Self::Learnt(law) => law.is_starting(),
+            Self::Learnt(law) => law.learnt.is_starting() && !law.ledgers.govern(),
         }
     }
 
@@ -161,7 +239,7 @@ impl Law {
         match self {
             Self::Fixed(_) => None,
             Self::Aimd(law) => (!law.is_starting()).then(|| (law.current_rate(), 1.0)),
-            Self::Learnt(law) => law.believes(),
+            Self::Learnt(law) => law.ledgers.believes().or_else(|| law.learnt.believes()),
         }
     }
 
@@ -178,7 +256,7 @@ impl Law {
                 confidence: 0.3,
                 says: format!("somewhere near {}: this law does not measure", Rate::new(law.current_rate())),
             }),
-            Self::Learnt(law) => law.limit(),
+            Self::Learnt(law) => law.ledgers.limit().or_else(|| law.learnt.limit()),
         }
     }
 
@@ -194,7 +272,7 @@ impl Law {
     /// What another lane of the same route can start from.
     pub(super) fn prior(&self) -> Option<Prior> {
         match self {
-            Self::Learnt(law) => law.prior(),
+            Self::Learnt(law) => law.learnt.prior(),
             Self::Fixed(_) | Self::Aimd(_) => None,
         }
     }

@@ -6,9 +6,10 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::{Duration, Instant};
 use tidegate::control::{
-    CredentialHash, Hint, LaneKey, Lanes, LanesSettings, Outcome, Report, Settled, Step, Ticket, TicketId,
+    AnnouncedBy, Announcement, CredentialHash, Hint, LaneKey, Lanes, LanesSettings, Level, Outcome, Report,
+    Settled, Step, Ticket, TicketId,
 };
-use tidegate::sim::limits::Limits;
+use tidegate::sim::limits::{Announced, Limits};
 
 /// What the API says beside a 429.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,6 +17,26 @@ pub(crate) enum RetryAfter {
     Seconds(f64),
     Reset,
     Nothing,
+}
+
+/// What the API says of its limits in every answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Headers {
+    Nothing,
+    /// Count, allowed and reset, as whole seconds rounded so.
+    Count(Whole),
+    /// The same and the window's length.
+    Policy(Whole),
+}
+
+/// How seconds become whole.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Whole {
+    Up,
+    Down,
+    Nearest,
+    /// Not at all.
+    Exact,
 }
 
 /// Who asks, and how.
@@ -62,6 +83,9 @@ pub(crate) struct World {
     pub(crate) limits: HashMap<u64, Limits>,
     pub(crate) network: Network,
     pub(crate) retry_after: RetryAfter,
+    pub(crate) headers: Headers,
+    /// Of this limit alone, by its place.
+    pub(crate) headers_of: Option<usize>,
     pub(crate) deadline_seconds: f64,
     /// The credential that clients use from now on, by client.
     pub(crate) credential: Box<dyn Fn(usize) -> u64>,
@@ -92,7 +116,9 @@ struct Flying {
 enum Happening {
     Ask(usize),
     Arrive(TicketId),
-    Answer(TicketId, Result<(), Option<f64>>),
+    Answer(TicketId, Result<(), Option<f64>>, Vec<Announcement>),
+    /// An unseen tenant of the same budgets asks, evenly so many times a second.
+    Other(f64),
     Wake,
     Burst(usize, f64),
     Random(f64),
@@ -105,6 +131,8 @@ pub(crate) struct Log {
     pub(crate) accepted: Vec<(f64, u64)>,
     /// Arrival times of refused ones.
     pub(crate) refused: Vec<(f64, u64)>,
+    /// What an unseen tenant got, by time.
+    pub(crate) others: Vec<f64>,
     /// Client latencies, with the time of the answer.
     pub(crate) latency: Vec<(f64, f64)>,
     /// Clients that got no answer of the API, or its 429.
@@ -119,6 +147,8 @@ impl World {
             limits: HashMap::new(),
             network: Network::default(),
             retry_after: RetryAfter::Seconds(1.0),
+            headers: Headers::Nothing,
+            headers_of: None,
             deadline_seconds: 120.0,
             credential: Box::new(|_| 1),
             log: Log::default(),
@@ -154,6 +184,11 @@ impl World {
                 self.at(0.0, Happening::Random(per_second));
             }
         }
+    }
+
+    /// Lets an unseen tenant eat from every budget, evenly, from now on.
+    pub(crate) fn others(&mut self, per_second: f64) {
+        self.at(self.now + 0.5 / per_second, Happening::Other(per_second));
     }
 
     /// Runs until `until`, making `changes` on the way.
@@ -202,7 +237,15 @@ impl World {
                 self.pump();
             }
             Happening::Arrive(id) => self.arrive(id),
-            Happening::Answer(id, answer) => self.answer(id, answer),
+            Happening::Answer(id, answer, told) => self.answer(id, answer, told),
+            Happening::Other(per_second) => {
+                for limits in self.limits.values_mut() {
+                    if limits.admit(self.now).is_ok() {
+                        self.log.others.push(self.now);
+                    }
+                }
+                self.at(self.now + 1.0 / per_second, Happening::Other(per_second));
+            }
         }
     }
 
@@ -276,11 +319,17 @@ impl World {
                 (Err(told), 0.002)
             }
         };
+        let told = limits.announced(self.now);
+        let told = match self.headers_of {
+            Some(index) => told.get(index..=index).unwrap_or_default(),
+            None => told.as_slice(),
+        };
+        let told = told.iter().filter_map(|told| self.headers.of(told)).collect();
         let way = self.way();
-        self.at(self.now + service + way, Happening::Answer(id, answer));
+        self.at(self.now + service + way, Happening::Answer(id, answer, told));
     }
 
-    fn answer(&mut self, id: TicketId, answer: Result<(), Option<f64>>) {
+    fn answer(&mut self, id: TicketId, answer: Result<(), Option<f64>>, announced: Vec<Announcement>) {
         let now = self.instant(self.now);
         let flight = self.flying.remove(&id).expect("answered once");
         let outcome = match answer {
@@ -289,7 +338,7 @@ impl World {
                 Outcome::Limited(Hint { retry_after: told.map(Duration::from_secs_f64), ..Hint::default() })
             }
         };
-        match self.lanes.settle(now, id, &Report::new(outcome, true)) {
+        match self.lanes.settle(now, id, &Report { announced, ..Report::new(outcome, true) }) {
             Settled::Again => drop(self.waiting.insert(id, flight)),
             Settled::Answer => {
                 self.lanes.release(now, id);
@@ -319,6 +368,31 @@ impl World {
 
     fn instant(&self, seconds: f64) -> Instant {
         self.epoch + Duration::from_secs_f64(seconds)
+    }
+}
+
+impl Headers {
+    fn of(self, told: &Announced) -> Option<Announcement> {
+        let (whole, says_window) = match self {
+            Self::Nothing => return None,
+            Self::Count(whole) => (whole, false),
+            Self::Policy(whole) => (whole, true),
+        };
+        let reset = match whole {
+            Whole::Up => told.reset_seconds?.ceil(),
+            Whole::Down => told.reset_seconds?.floor(),
+            Whole::Nearest => told.reset_seconds?.round(),
+            Whole::Exact => told.reset_seconds?,
+        };
+        Some(Announcement {
+            name: "told".into(),
+            source: AnnouncedBy::Header,
+            requests: told.allowed,
+            used: Some(told.used),
+            reset: Some(Duration::from_secs_f64(reset)),
+            window: told.window_seconds.filter(|_| says_window).map(Duration::from_secs_f64),
+            level: Level::Route,
+        })
     }
 }
 

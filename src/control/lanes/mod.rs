@@ -120,7 +120,7 @@ impl Lanes {
         let now = self.seconds(now);
         let Some(entry) = self.tickets.remove(&id) else { return };
         if let State::Started(stamps) = &entry.state {
-            self.teach(now, entry.lane, stamps, Outcome::Ignored);
+            self.teach(now, entry.lane, stamps, Outcome::Ignored, &[]);
             self.schedule_below(now, entry.lane, stamps);
         }
         if let Some(lane) = self.roster.get_mut(entry.lane) {

@@ -1,6 +1,7 @@
 //! What an answer does: it teaches the nodes of the ticket's path, and ends the ticket or sends it back.
 
 use super::Lanes;
+use crate::control::announcement::Announcement;
 use crate::control::event::{Event, RefusalReason, RetryReason};
 use crate::control::key::Level;
 use crate::control::lane::SAME;
@@ -14,14 +15,14 @@ use std::time::Instant;
 impl Lanes {
     /// The answer is known, as far as it teaches anything.
     pub fn settle(&mut self, now: Instant, id: TicketId, report: &Report) -> Settled {
-        let Report { outcome, replayable, .. } = *report;
+        let Report { outcome, ref announced, replayable } = *report;
         let now = self.seconds(now);
         let Some(entry) = self.tickets.get_mut(&id) else { return Settled::Answer };
         let State::Started(stamps) = std::mem::replace(&mut entry.state, State::Flying) else {
             return Settled::Answer;
         };
         let index = entry.lane;
-        self.teach(now, index, &stamps, outcome);
+        self.teach(now, index, &stamps, outcome, announced);
         let settled = match outcome {
             Outcome::Limited(hint) => self.again(now, id, hint, replayable, RetryReason::Throttled),
             Outcome::Overloaded(hint) => self.again(now, id, hint, replayable, RetryReason::Overloaded),
@@ -32,7 +33,14 @@ impl Lanes {
     }
 
     /// Tells every node of the path what came of a request.
-    pub(super) fn teach(&mut self, now: f64, index: u32, stamps: &Stamps, outcome: Outcome) {
+    pub(super) fn teach(
+        &mut self,
+        now: f64,
+        index: u32,
+        stamps: &Stamps,
+        outcome: Outcome,
+        told: &[Announcement],
+    ) {
         let longest = self.settings.retry.retry_after_max.as_secs_f64();
         let Some(lane) = self.roster.get_mut(index) else { return };
         let answer_at = |level: Level| match outcome {
@@ -49,7 +57,7 @@ impl Lanes {
             Outcome::Accepted | Outcome::Failed | Outcome::Ignored => None,
         };
         let paused_before = lane.node.paused_until();
-        lane.node.law.settle(now, stamps.own, answer_at(Level::Route));
+        lane.node.law.settle(now, stamps.own, answer_at(Level::Route), told);
         self.shared.settle(&lane.key, now, &stamps.shared, answer_at);
         match outcome {
             Outcome::Accepted => {

@@ -6,6 +6,7 @@
 //! them, nor a bucket's, and an estimate that is too low heals itself (fewer refusals, fewer pauses), where one that is
 //! too high feeds itself. Send times stand in for the limiter's clock: a constant outbound delay cancels.
 
+use crate::control::jitter::Jitter;
 use crate::control::law::{Answer, Stamp};
 use std::collections::VecDeque;
 
@@ -14,7 +15,6 @@ const STRAGGLER_SECONDS: f64 = 3.0;
 /// Bounds of memory: the longest count that a measure needs is that of a few windows.
 const ACCEPTED_MAX: usize = 20_000;
 const UNREFUSED_MAX: usize = 20_000;
-const RTT_SAMPLES: usize = 200;
 
 /// Spans of a measure: long enough to hold a window, short enough to be of now.
 const SPAN_SECONDS_MIN: f64 = 0.8;
@@ -51,9 +51,7 @@ pub(super) struct History {
     saturations: VecDeque<f64>,
     /// Light pauses, from and until.
     pauses: VecDeque<(f64, f64)>,
-    rtts: VecDeque<f64>,
-    jitter: Option<f64>,
-    rtts_since: u32,
+    jitter: Jitter,
 }
 
 impl History {
@@ -61,13 +59,13 @@ impl History {
         let number = self.first + self.open.len() as u64;
         self.open.push_back(Sent { at: now, answer: None });
         push_bounded(&mut self.unrefused, now, UNREFUSED_MAX);
-        Stamp { number, sent_at: now }
+        Stamp::new(number, now)
     }
 
     /// Notes an answer; [`History::commit`] hands it out in its turn.
     pub(super) fn answered(&mut self, now: f64, stamp: Stamp, answer: Answer) {
         if matches!(answer, Answer::Accepted) {
-            self.note_rtt(now - stamp.sent_at);
+            self.jitter.note(now - stamp.sent_at);
         }
         if matches!(answer, Answer::Refused { .. }) {
             let at = self.unrefused.partition_point(|sent| *sent < stamp.sent_at);
@@ -166,23 +164,9 @@ impl History {
         self.accepted_in(from, at) as f64 / (at - from).max(0.25)
     }
 
-    fn note_rtt(&mut self, rtt: f64) {
-        push_bounded(&mut self.rtts, rtt.max(0.0), RTT_SAMPLES);
-        self.rtts_since += 1;
-        if self.rtts.len() >= 10 && self.rtts_since >= 10 {
-            self.rtts_since = 0;
-            let mut sorted: Vec<f64> = self.rtts.iter().copied().collect();
-            sorted.sort_by(f64::total_cmp);
-            let percentile =
-                |percent: usize| sorted.get(sorted.len() * percent / 100).copied().unwrap_or(0.0);
-            self.jitter = Some((0.6 * (percentile(95) - percentile(0))).clamp(0.003, 0.5));
-        }
-    }
-
-    /// How much later than usual a request may arrive, in seconds: 0.6 of the spread between p95 and the minimum
-    /// of the last 200 round trips, within 3 ms and 0.5 s.
+    /// How much later than usual a request may arrive, in seconds.
     pub(super) fn jitter(&self) -> f64 {
-        self.jitter.unwrap_or(0.02)
+        self.jitter.seconds()
     }
 }
 

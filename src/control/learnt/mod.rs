@@ -18,6 +18,7 @@ mod fit;
 mod hold_back;
 mod measure;
 mod round;
+mod told;
 mod window;
 
 use self::hold_back::HoldBack;
@@ -240,7 +241,8 @@ impl Learnt {
         if self.surplus >= 1.0 {
             self.surplus -= 1.0;
         }
-        if self.starting || self.rate <= self.base {
+        let bounded = self.window.is_some_and(|window| window.rate() < self.base);
+        if self.starting || self.rate <= self.base || bounded {
             self.surplus = 0.0;
         } else {
             self.surplus += 1.0 - self.base / self.rate;
@@ -358,6 +360,7 @@ impl Learnt {
             (format!("{requests} requests {unit}, then nothing until the window ends"), 0.8)
         } else if let Some(held) = self.rounds.held() {
             let (why, sure) = match held.source {
+                Source::Told(_) => ("as the API announced", 0.98),
                 Source::Fit => ("the window that explains the refusals", 0.95),
                 Source::Round => ("the round number that the measures mean", 0.85),
             };
@@ -366,12 +369,14 @@ impl Learnt {
             let sure = (0.2 + 0.1 * f64::from(episodes.min(5))).min(0.7);
             (format!("about {requests} requests {unit}: measured in {episodes} episodes"), sure)
         };
-        let model =
-            if self.window.is_some() || self.rounds.held().is_some_and(|held| held.source == Source::Fit) {
-                LimitModel::FixedWindow
-            } else {
-                LimitModel::Unknown
-            };
-        Some(LimitView { requests, window_seconds, model, source: LimitSource::Learnt, confidence, says })
+        let source = self.window.map(|window| window.source).or_else(|| match self.rounds.held()?.source {
+            Source::Told(source) => Some(source),
+            Source::Fit | Source::Round => None,
+        });
+        let is_window =
+            self.window.is_some() || self.rounds.held().is_some_and(|held| held.source != Source::Round);
+        let model = if is_window { LimitModel::FixedWindow } else { LimitModel::Unknown };
+        let source = source.unwrap_or(LimitSource::Learnt);
+        Some(LimitView { requests, window_seconds, model, source, confidence, says })
     }
 }

@@ -6,6 +6,7 @@
 //! with a margin, and only then gives the number up.
 
 use super::fit::Fit;
+use crate::control::LimitSource;
 use std::collections::VecDeque;
 
 /// Numbers a second that people choose. (Any other number in a window of some seconds is found by [`super::fit`]: a
@@ -52,12 +53,19 @@ pub(super) enum Source {
     Fit,
     /// The measures are close to a round number.
     Round,
+    /// The API announced it.
+    Told(LimitSource),
 }
 
 impl Held {
     /// The number of a window that explains the refusals.
     pub(super) fn of_fit(fit: Fit) -> Self {
         Self::new(f64::from(fit.requests), fit.seconds, Source::Fit)
+    }
+
+    /// What the API announced.
+    pub(super) fn told(requests: u32, seconds: f64, source: LimitSource) -> Self {
+        Self::new(f64::from(requests), seconds, Source::Told(source))
     }
 
     /// A round number: a whole one a second where it is one, else a minute.

@@ -4,9 +4,13 @@
 //! of the block before to this block's start, in the time to this block's end, is the window: so many, in so long.
 
 use super::measure::History;
+use crate::control::LimitSource;
 
 /// Window lengths that people choose, in seconds.
 const LENGTHS: [f64; 12] = [5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0];
+
+/// An early arrival after a late one shortens the window that a log sees: so many times the jitter covers both.
+const OVERTAKING: f64 = 3.0;
 
 /// A learnt budget: so many requests in a window of such a length.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,12 +20,23 @@ pub(super) struct LongWindow {
     /// Requests to try above the known number when the next trial is due.
     extra: u32,
     next_trial: f64,
+    pub(super) source: LimitSource,
 }
 
 impl LongWindow {
     /// As a block showed it, or as another lane learnt it.
     pub(super) fn new(requests: u32, seconds: f64, now: f64) -> Self {
-        Self { requests, seconds, extra: 1, next_trial: now + 4.0 * seconds }
+        Self { requests, seconds, extra: 1, next_trial: now + 4.0 * seconds, source: LimitSource::Learnt }
+    }
+
+    /// As the API announced it: no trial has to find out whether it is more.
+    pub(super) fn told(requests: u32, seconds: f64, source: LimitSource) -> Self {
+        Self { requests, seconds, extra: 1, next_trial: f64::INFINITY, source }
+    }
+
+    /// Is it this one, give or take what trials have added?
+    pub(super) fn is_of(&self, requests: u32, seconds: f64) -> bool {
+        (self.seconds - seconds).abs() < 1e-9 && self.requests.abs_diff(requests) <= (requests / 4).max(1)
     }
 
     pub(super) fn rate(&self) -> f64 {
@@ -36,7 +51,8 @@ impl LongWindow {
             self.next_trial = now + self.seconds;
         }
         let oldest = history.unrefused_back(usize::try_from(self.requests).unwrap_or(usize::MAX));
-        let room = oldest.map_or(f64::NEG_INFINITY, |sent| sent + self.seconds + history.jitter());
+        let room =
+            oldest.map_or(f64::NEG_INFINITY, |sent| sent + self.seconds + OVERTAKING * history.jitter());
         let even = match history.unrefused_back(1) {
             Some(last) if waiting > 3 => last + 0.995 / self.rate(),
             _ => f64::NEG_INFINITY,

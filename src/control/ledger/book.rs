@@ -1,0 +1,337 @@
+//! One announced limit: what is spent of its budget, when its window ends, and when the next request may leave.
+//!
+//! What is spent is the newest count that the API told, plus every request that is still out: each may be uncounted.
+//! What is left is spread evenly until shortly before the window's end; nothing leaves around the end itself, whose
+//! moment is known to within an interval only; then one **scout** goes ahead, which opens the next window (some begin
+//! with their first request) and brings the new numbers.
+
+use super::others::Others;
+use super::window::{Fit, Rounding, Window};
+use crate::control::{AnnouncedBy, Announcement, LimitModel};
+use std::sync::Arc;
+
+/// The guard around a window's end: so many times the jitter, and at most this share of the window.
+const GUARD_JITTERS: f64 = 1.2;
+const GUARD_SHARE_MAX: f64 = 0.15;
+const GUARD_SECONDS_MIN: f64 = 0.002;
+/// This share of what the even line still has may be spent ahead of it, by a queue that is no longer than that.
+const CREDIT: f64 = 0.1;
+/// Such requests still leave this many times closer together than even, not all at once.
+const CREDIT_SPEED: f64 = 10.0;
+/// A scout that is out for longer than this no longer holds up the others.
+const SCOUT_SECONDS: f64 = 1.0;
+/// Others who would spend less than this in a window are nobody.
+const NOBODY: f64 = 0.5;
+/// In a log's window so many requests are kept back: departures overtake each other, and its room is seen late.
+const KEPT_SLIDING: f64 = 2.0;
+/// A count up to this has not gone far from its start.
+const FEW: u32 = 3;
+/// Ends that move on without the count falling: it is no window that starts over.
+const SHIFTS_MAX: u32 = 3;
+/// Window lengths that people choose, in seconds.
+const LENGTHS: [f64; 12] =
+    [1.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 86_400.0];
+/// A window up to this long has no phase that whole seconds could tell: the law, which finds phases, holds its number.
+pub(super) const SHORT_SECONDS: f64 = 2.0;
+
+/// One limit as it is announced, and what we make of it.
+#[derive(Clone, Debug)]
+pub(super) struct Book {
+    pub(super) name: Arc<str>,
+    pub(super) requests: u32,
+    /// As told, where it is told.
+    window_told: Option<f64>,
+    /// The longest time to the end that was ever told.
+    reset_max: f64,
+    used: u32,
+    /// When the request was sent whose answer told that.
+    told_at: f64,
+    window: Window,
+    /// When this window was first seen, and how many requests were left then: the even line starts there.
+    opened: (f64, f64),
+    scout: Option<(u64, f64)>,
+    last: f64,
+    others: Others,
+    /// Ends that moved on in a row without the count falling.
+    shifts: u32,
+    /// It counts what was sent in the last so many seconds: there is no end.
+    slides: bool,
+    /// The law knows the number.
+    is_said: bool,
+    /// Windows seen to begin, when the last one was, and the shortest time between two.
+    rollovers: u32,
+    began_at: f64,
+    gap_min: f64,
+    /// Answers since it was last announced.
+    pub(super) unseen: u32,
+    /// Refusals that it did not foresee, lately.
+    pub(super) strikes: u32,
+}
+
+/// What an answer tells beyond this book.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Known {
+    /// Nothing.
+    Nothing,
+    /// The number and the window are certain, and whole seconds cannot time them: a pace for the law to hold.
+    Number { requests: u32, seconds: f64 },
+}
+
+impl Book {
+    /// A book of what `told` announces; `None` when it says too little to keep one.
+    pub(super) fn new(told: &Announcement) -> Option<Self> {
+        (told.source == AnnouncedBy::Header && told.requests > 0 && told.used.is_some()).then(|| Self {
+            name: Arc::clone(&told.name),
+            requests: told.requests,
+            window_told: None,
+            reset_max: 0.0,
+            used: 0,
+            told_at: f64::NEG_INFINITY,
+            window: Window::unknown(),
+            opened: (f64::NEG_INFINITY, 0.0),
+            scout: None,
+            last: f64::NEG_INFINITY,
+            others: Others::default(),
+            shifts: 0,
+            slides: false,
+            is_said: false,
+            rollovers: 0,
+            began_at: f64::NEG_INFINITY,
+            gap_min: f64::INFINITY,
+            unseen: 0,
+            strikes: 0,
+        })
+    }
+
+    /// Can requests be timed by it?
+    pub(super) fn is_timed(&self) -> bool {
+        !self.is_odd() && self.window.hi.is_finite() && !self.is_short()
+    }
+
+    /// What it calls an end is none, nor is it a log's.
+    fn is_odd(&self) -> bool {
+        self.shifts >= SHIFTS_MAX
+    }
+
+    /// How it counts, as far as that is known.
+    pub(super) fn model(&self) -> LimitModel {
+        if self.slides { LimitModel::SlidingWindow } else { LimitModel::FixedWindow }
+    }
+
+    fn is_short(&self) -> bool {
+        self.window_told.unwrap_or(self.reset_max) <= SHORT_SECONDS
+    }
+
+    /// A short window, or the end of a long one? Until that is known its budget is kept, at the law's pace.
+    fn is_unclear(&self) -> bool {
+        self.window_told.is_none() && self.is_short() && !self.is_said && !self.is_odd()
+    }
+
+    /// The window's length in seconds, as far as it is known: told, or seen when a window began, or else the next length
+    /// that people choose. (60 s are told as 61 by an API that rounds up what is already whole.)
+    pub(super) fn seconds(&self) -> f64 {
+        if let Some(told) = self.window_told {
+            return told.max(0.001);
+        }
+        let usual = LENGTHS.into_iter().find(|length| *length >= self.reset_max - 1.0);
+        match usual {
+            Some(length) if self.rollovers == 0 || length <= self.reset_max => length,
+            _ => self.reset_max.max(1.0),
+        }
+    }
+
+    /// The even pace over a whole window, in requests/s.
+    pub(super) fn even(&self) -> f64 {
+        f64::from(self.requests) / self.seconds()
+    }
+
+    /// What others spend, in requests/s.
+    pub(super) fn others(&self) -> f64 {
+        if self.others.rate() * self.seconds() > NOBODY { self.others.rate() } else { 0.0 }
+    }
+
+    /// What is left of the budget with `flying` requests out.
+    pub(super) fn left(&self, flying: usize) -> f64 {
+        f64::from(self.requests) - f64::from(self.used) - flying as f64
+    }
+
+    /// The latest moment at which the window ends.
+    pub(super) fn end(&self) -> f64 {
+        self.window.hi
+    }
+
+    /// One departs.
+    pub(super) fn sent(&mut self, now: f64, departure: u64, guard: f64) {
+        self.last = now;
+        if self.scout.is_none() && now >= self.window.hi + guard {
+            self.scout = Some((departure, now));
+        }
+    }
+
+    /// It is back, or was never sent. Says when it left, if it was the scout.
+    pub(super) fn back(&mut self, departure: u64) -> bool {
+        let was_scout = self.scout.is_some_and(|(scout, _)| scout == departure);
+        if was_scout {
+            self.scout = None;
+        }
+        was_scout
+    }
+
+    /// Accepted, by an answer that said nothing of this limit.
+    pub(super) fn accepted_unsaid(&mut self, sent_at: f64) {
+        if sent_at > self.told_at {
+            self.used = self.used.saturating_add(1);
+        }
+    }
+
+    /// Ours was counted.
+    pub(super) fn counted(&mut self, sent_at: f64) {
+        self.others.counted(sent_at);
+    }
+
+    /// An answer that announces this limit. `flying`: requests still out that were sent before it.
+    pub(super) fn hear(
+        &mut self,
+        now: f64,
+        sent_at: f64,
+        told: &Announcement,
+        flying: usize,
+        guard: f64,
+    ) -> Known {
+        self.unseen = 0;
+        self.window_told = told.window.map(|window| window.as_secs_f64()).or(self.window_told);
+        let (Some(used), true) = (told.used, sent_at > self.told_at) else { return Known::Nothing };
+        if self.slides {
+            self.hear_sliding(now, sent_at, used, flying, told);
+            return Known::Nothing;
+        }
+        let Some(reset) = told.reset.map(|reset| reset.as_secs_f64()) else {
+            (self.used, self.told_at) = (used, sent_at);
+            return self.number();
+        };
+        self.reset_max = self.reset_max.max(reset);
+        let was_due = sent_at >= self.window.hi + guard;
+        let (before, known) = (self.window, self.told_at.is_finite());
+        self.last = self.last.max(sent_at);
+        let late = sent_at > before.hi + (0.5 * self.seconds()).max(2.0);
+        let fit = self.window.hear(sent_at, now, reset);
+        let over = used <= (self.used / 2).max(FEW);
+        let fell = over && used < self.used && (self.is_short() || sent_at > before.lo - guard);
+        if !known || late || fell || (over && (was_due || fit == Fit::Later)) {
+            if known && over {
+                self.rollovers += 1;
+                if self.rollovers > 1 {
+                    self.gap_min = self.gap_min.min(sent_at - self.began_at);
+                }
+                self.began_at = sent_at;
+                if was_due {
+                    self.window.over_in_time();
+                }
+            }
+            // A window that begins and is nearly over is none.
+            let stunted = known && was_due && !late && reset < 0.5 * self.reset_max;
+            self.shifts = if stunted { self.shifts + 1 } else { 0 };
+            self.window.begin(sent_at, now, reset);
+            self.opened = (sent_at, f64::from(self.requests.saturating_sub(used)));
+            self.others.window(sent_at, used);
+        } else {
+            if was_due && used <= self.used && !self.is_short() {
+                // It should be over, and the count goes on from where it was: what is left leaves it one by one.
+                self.slides = true;
+            } else if was_due && self.window.rounding != Rounding::Down {
+                self.window.still_open();
+            } else if was_due || fit == Fit::Later {
+                self.shifts += 1;
+            }
+            self.others.read(sent_at, used, flying);
+        }
+        (self.used, self.told_at) = (used, sent_at);
+        self.number()
+    }
+
+    /// As [`Book::hear`], of a log: its end is when the eldest request leaves it.
+    fn hear_sliding(&mut self, now: f64, sent_at: f64, used: u32, flying: usize, told: &Announcement) {
+        if let Some(reset) = told.reset {
+            self.window.begin(sent_at, now, reset.as_secs_f64());
+        }
+        self.others.read_sliding(sent_at, used, flying, self.seconds());
+        (self.used, self.told_at) = (used, sent_at);
+    }
+
+    /// The budget is gone until the window ends: a refusal said so.
+    pub(super) fn spent(&mut self) {
+        self.used = self.used.max(self.requests);
+    }
+
+    /// A number that whole seconds cannot time, said once: from then on the law's own evidence counts.
+    fn number(&mut self) -> Known {
+        let seconds = match self.window_told {
+            Some(seconds) if !self.is_timed() => seconds,
+            // One second may be told as 2, as 60 are as 61: the time between two starts tells.
+            None if self.is_short() && self.rollovers > 2 => self.gap_min.round().clamp(1.0, SHORT_SECONDS),
+            _ => return Known::Nothing,
+        };
+        if std::mem::replace(&mut self.is_said, true) {
+            return Known::Nothing;
+        }
+        Known::Number { requests: self.requests, seconds }
+    }
+
+    /// How far from a window's end nothing leaves, with arrivals that scatter by `jitter` seconds.
+    pub(super) fn guard(&self, jitter: f64) -> f64 {
+        (GUARD_JITTERS * jitter).min(GUARD_SHARE_MAX * self.seconds()).max(GUARD_SECONDS_MIN)
+    }
+
+    /// When the next one may leave, with `waiting` that could and `flying` out.
+    pub(super) fn ready_at(&mut self, now: f64, waiting: usize, flying: usize, guard: f64) -> f64 {
+        if !self.is_timed() {
+            let gone = self.is_unclear() && self.left(flying) < 1.0;
+            return if gone { self.window.hi + guard } else { f64::NEG_INFINITY };
+        }
+        let even = self.even();
+        if self.slides {
+            return self.ready_sliding(now, flying, guard);
+        }
+        if now >= self.window.hi + guard {
+            return match self.scout {
+                None => now,
+                Some((_, sent_at)) => (sent_at + SCOUT_SECONDS).max(self.last + 1.0 / even),
+            };
+        }
+        let end = self.window.lo - guard;
+        // The first window's scout may find it open for a second more (a reset that was rounded down).
+        let kept = if self.window.rounding == Rounding::Unknown { 1.0 } else { 0.0 };
+        let others = self.others();
+        let margin = if others > 0.0 { 1.0 } else { 0.0 };
+        let left = self.left(flying) - kept - margin;
+        if now >= end || left < 1.0 {
+            return self.window.hi + guard;
+        }
+        let rest = end - now;
+        let pace = if others > 0.0 {
+            self.others.share(now, left / rest)
+        } else {
+            let (opened_at, found) = self.opened;
+            let line = found * rest / (end - opened_at).max(rest);
+            let ahead = line - left;
+            let credit = CREDIT * line;
+            if ahead < credit && waiting as f64 <= credit - ahead {
+                CREDIT_SPEED * left / rest
+            } else {
+                left / rest
+            }
+        };
+        self.last + 1.0 / pace
+    }
+
+    /// As [`Book::ready_at`], of a log: evenly, a little below the limit, and only while the count leaves room.
+    fn ready_sliding(&self, now: f64, flying: usize, guard: f64) -> f64 {
+        let room = if self.left(flying) >= 1.0 || now >= self.window.hi + guard {
+            f64::NEG_INFINITY
+        } else {
+            self.window.hi + guard
+        };
+        let pace = (f64::from(self.requests) - KEPT_SLIDING).max(0.5) / self.seconds() - self.others();
+        room.max(self.last + 1.0 / pace.max(0.05 * self.even()))
+    }
+}
