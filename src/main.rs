@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 use tidegate::app::{App, Ended, Signals, simulate};
-use tidegate::cli::{self, Action};
+use tidegate::cli::{self, Action, Greeting};
 use tidegate::demo;
 use tidegate::telemetry::logs;
 
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         Err(said) => {
             // Nobody may be reading any more; the exit code still says it.
             said.print().ok();
-            return ExitCode::from(u8::try_from(said.exit_code()).unwrap_or(2));
+            return ExitCode::from(said.exit_code());
         }
     };
     match ended {
@@ -30,13 +30,23 @@ fn act(action: Action) -> anyhow::Result<Ended> {
     let ended = runtime.block_on(async {
         let mut signals = Signals::catch()?;
         match action {
-            Action::Run(config, logs) => {
-                let _last_lines = logs::install(logs)?;
-                let upstream = config.default_upstream().address.clone();
+            Action::Run(config, file) => {
+                let _last_lines = logs::install(config.log)?;
+                let upstreams = config.upstreams.clone();
                 let app = App::start(*config)?;
+                let greeting = Greeting {
+                    upstreams: &upstreams,
+                    file: file.as_deref(),
+                    listen: app.listen(),
+                    admin: app.admin(),
+                };
                 // Nobody may be reading: the proxy works all the same.
-                cli::greet_run(&mut io::stdout(), &upstream, app.listen(), app.admin()).ok();
+                greeting.write(&mut io::stdout()).ok();
                 Ok(app.run(signals).await)
+            }
+            Action::Check(effective) => {
+                io::stdout().write_all(effective.as_bytes())?;
+                Ok(Ended::Drained)
             }
             Action::Sim(settings) => {
                 let greet = |settings: &_, address, certificate: Option<&_>| {

@@ -19,8 +19,9 @@ const MODULES: &[(&str, &[&str], &[&str])] = &[
     ("gate", &["control", "observe"], &["http", "hyper", "axum", "prometheus", "serde", "tracing"]),
     // HTTP's face: it sees outcomes and passes, never the law's numbers, and nobody's counters.
     ("proxy", &["gate", "control", "observe", "config"], &["prometheus", "axum"]),
-    ("telemetry", &["observe", "control"], &["hyper", "axum"]),
-    ("admin", &["gate", "telemetry", "control", "observe"], &["prometheus", "hyper_rustls"]),
+    ("telemetry", &["observe", "control", "config"], &["hyper", "axum"]),
+    // Of the configuration it knows what people write in both: durations, and the token's type.
+    ("admin", &["gate", "telemetry", "control", "observe", "config"], &["prometheus", "hyper_rustls"]),
     ("sim", &["control", "gate"], &["prometheus", "hyper_rustls"]),
     // The top: it puts the parts together, so it may know them all.
     ("cli", &["app", "config", "control", "demo", "proxy", "sim", "telemetry"], &["prometheus"]),

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::control::Lanes;
 use crate::gate::{Gate, Timer, clock};
 use crate::observe::Observer;
-use crate::proxy::{Client, CredentialKey, Parts, Proxy, accept};
+use crate::proxy::{self, CredentialKey, Parts, Proxy, TrustError, accept};
 use crate::telemetry::{Levels, MetricsError, Telemetry};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -54,6 +54,9 @@ pub enum StartError {
     /// The key that names credentials cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// An upstream's own certificates cannot be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// A mistake in this program.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -68,20 +71,22 @@ impl App {
         let (clients_at, listen) = listen::listen("--listen", config.listen)?;
         let (pages_at, admin) = listen::listen("--admin", config.admin)?;
         config.proxy.connections_max = descriptors::connections_max(config.proxy.connections_max);
+        for upstream in config.upstreams.iter().filter(|upstream| !upstream.verify) {
+            tracing::warn!(
+                upstream = %upstream.address,
+                "nobody checks who answers for this upstream (dangerous_accept_any_certificate): whoever stands in \
+                 between gets the credentials"
+            );
+        }
         let key = CredentialKey::new(credential_key(config.state_dir.as_deref())?);
 
         let telemetry = Arc::new(Telemetry::new()?);
         let observer: Arc<dyn Observer> = Arc::clone(&telemetry) as _;
         let gate = Gate::new(Lanes::new(config.lanes.clone(), clock::now()), Arc::clone(&observer));
-        let upstream = config.default_upstream().address.clone();
-        let client = Client::new(&upstream, &config.proxy);
-        let parts = Parts {
-            upstream: upstream.clone(),
-            settings: config.proxy.clone(),
-            gate: gate.clone(),
-            client: client.clone(),
-            credentials: key,
-        };
+        let clients = proxy::clients(&config)?;
+        let reached: Vec<_> =
+            config.upstreams.iter().map(|upstream| upstream.address.clone()).zip(clients.clone()).collect();
+        let parts = Parts { config: &config, gate: gate.clone(), clients, credentials: key };
         let proxy = Proxy::new(parts, observer);
 
         let draining = Arc::new(AtomicBool::new(false));
@@ -91,13 +96,15 @@ impl App {
         let mut servants = JoinSet::new();
         servants.spawn(drive(gate.clone()));
         let levels = levels(&config, proxy, Arc::clone(&draining));
-        let pages = admin::router(Admin { gate: gate.clone(), telemetry, levels }, admin.ip().is_loopback());
+        let token = config.admin_token.clone();
+        let pages =
+            admin::router(Admin { gate: gate.clone(), telemetry, levels, token }, admin.ip().is_loopback());
         servants.spawn(async {
             admin::serve(pages_at, pages).await;
             "the admin listener"
         });
         servants.spawn(async move {
-            reach::check(upstream, client).await;
+            reach::check(reached).await;
             // A check that is done is no servant that is gone.
             std::future::pending().await
         });

@@ -1,6 +1,7 @@
 //! The state directory: the key that names credentials, so that a lane has the same name after a restart.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use crate::config::is_exposed;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -72,24 +73,13 @@ fn create(directory: &Path, path: &Path, key: &Key) -> io::Result<()> {
 fn read(mut file: File, path: &Path) -> Result<Result<Key, Unwritable>, StateError> {
     let unusable = |cause| Unwritable { path: path.to_owned(), cause };
     match file.metadata() {
-        Ok(about) if exposed(&about.permissions()) => return Err(StateError::Exposed(path.to_owned())),
+        Ok(about) if is_exposed(&about.permissions()) => return Err(StateError::Exposed(path.to_owned())),
         Ok(about) if about.len() != KEY_BYTES as u64 => return Err(StateError::Malformed(path.to_owned())),
         Ok(_) => (),
         Err(cause) => return Ok(Err(unusable(cause))),
     }
     let mut key = [0; KEY_BYTES];
     Ok(file.read_exact(&mut key).map(|()| key).map_err(unusable))
-}
-
-#[cfg(unix)]
-fn exposed(permissions: &Permissions) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    permissions.mode() & 0o077 != 0
-}
-
-#[cfg(not(unix))]
-fn exposed(_: &Permissions) -> bool {
-    false
 }
 
 #[cfg(unix)]
@@ -117,6 +107,7 @@ const KEY_BYTES: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]

@@ -1,39 +1,62 @@
 //! What a person reads on stdout after a start: where we listen, and what to do next.
 
-use crate::config::Upstream;
+use crate::config::UpstreamSettings;
 use crate::sim::SimSettings;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-/// Says where the proxy is and how JMeter gets to it. Flushed: whoever started us may wait for these lines.
-///
-/// # Errors
-/// When stdout cannot be written.
-pub fn greet_run(
-    out: &mut impl Write,
-    upstream: &Upstream,
-    listen: SocketAddr,
-    admin: SocketAddr,
-) -> io::Result<()> {
-    let near = reachable(listen);
-    let (host, port) = (near.ip(), near.port());
-    let (server, own_port) =
-        (&upstream.host, if upstream.authority.port().is_some() { upstream.port } else { 80 });
-    write!(
-        out,
-        "listening on http://{listen} -> {upstream}\n\
-         admin on http://{admin}/metrics\n\
-         \n\
-         JMeter, as its proxy (samplers: protocol http, server name {server}, port {own_port}):\n  \
-           jmeter -n -t plan.jmx -l out.jtl -H {host} -P {port}\n\
-         JMeter or any client, as the server (samplers: protocol http, server name {host}, port {port}):\n  \
-           jmeter -n -t plan.jmx -l out.jtl\n\
-         What it learns:  curl -s http://{}/api/v1/lanes\n\
-         To stop:         Ctrl-C or SIGTERM; what is queued is served first\n",
-        reachable(admin),
-    )?;
-    out.flush()
+/// What there is to say of a proxy that runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Greeting<'a> {
+    /// Where requests may go, at least one; the first is the default.
+    pub upstreams: &'a [UpstreamSettings],
+    /// The configuration file.
+    pub file: Option<&'a Path>,
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where metrics are.
+    pub admin: SocketAddr,
+}
+
+impl Greeting<'_> {
+    /// Says where the proxy is and how JMeter gets to it. Flushed: whoever started us may wait for these lines.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let Self { upstreams, file, listen, admin } = self;
+        let near = reachable(*listen);
+        let (host, port) = (near.ip(), near.port());
+        let shown: Vec<_> =
+            upstreams.iter().take(UPSTREAMS_SHOWN).map(|upstream| upstream.address.to_string()).collect();
+        let more = upstreams.len() - shown.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        writeln!(out, "listening on http://{listen} -> {}{more}", shown.join(", "))?;
+        writeln!(out, "admin on http://{admin}/metrics")?;
+        if let Some(file) = file {
+            writeln!(out, "configured by {}", file.display())?;
+        }
+        if let Some(UpstreamSettings { address, .. }) = upstreams.first() {
+            let own_port = if address.authority.port().is_some() { address.port } else { 80 };
+            write!(
+                out,
+                "\n\
+                 JMeter, as its proxy (samplers: protocol http, server name {}, port {own_port}):\n  \
+                   jmeter -n -t plan.jmx -l out.jtl -H {host} -P {port}\n",
+                address.host,
+            )?;
+        }
+        write!(
+            out,
+            "JMeter or any client, as the server (samplers: protocol http, server name {host}, port {port}):\n  \
+               jmeter -n -t plan.jmx -l out.jtl\n\
+             What it learns:  curl -s http://{}/api/v1/lanes\n\
+             To stop:         Ctrl-C or SIGTERM; what is queued is served first\n",
+            reachable(*admin),
+        )?;
+        out.flush()
+    }
 }
 
 /// Says where the simulated API is and how to point the proxy at it. `certificate` is the file of one that speaks
@@ -83,22 +106,28 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
+/// More would be a wall of names.
+const UPSTREAMS_SHOWN: usize = 3;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::control::Rate;
     use crate::sim::limits::Change;
 
-    fn greeting(upstream: &str, listen: &str) -> String {
+    fn greeting(upstreams: &[&str], file: Option<&str>, listen: &str) -> String {
         let mut out = Vec::new();
-        let upstream = upstream.parse().unwrap();
-        greet_run(&mut out, &upstream, listen.parse().unwrap(), "127.0.0.1:9464".parse().unwrap()).unwrap();
+        let upstreams: Vec<_> =
+            upstreams.iter().map(|url| UpstreamSettings::new(url.parse().unwrap())).collect();
+        let (listen, admin) = (listen.parse().unwrap(), "127.0.0.1:9464".parse().unwrap());
+        let greeting = Greeting { upstreams: &upstreams, file: file.map(Path::new), listen, admin };
+        greeting.write(&mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn the_run_greeting_has_what_a_person_copies() {
-        let text = greeting("https://api.mypurecloud.com", "127.0.0.1:18080");
+        let text = greeting(&["https://api.mypurecloud.com"], None, "127.0.0.1:18080");
         for part in [
             "listening on http://127.0.0.1:18080 -> https://api.mypurecloud.com\n",
             "admin on http://127.0.0.1:9464/metrics\n",
@@ -109,11 +138,22 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} not in\n{text}");
         }
+        assert!(!text.contains("configured"), "{text}");
+    }
+
+    #[test]
+    fn many_upstreams_are_counted() {
+        let upstreams = ["https://a", "https://b", "http://c:1", "https://d", "https://e"];
+        let text = greeting(&upstreams, Some("config/genesys.toml"), "127.0.0.1:18080");
+        assert!(text.contains("-> https://a, https://b, http://c:1 and 2 more\n"), "{text}");
+        assert!(text.contains("configured by config/genesys.toml\n"), "{text}");
+        let text = greeting(&upstreams[..3], None, "127.0.0.1:18080");
+        assert!(text.contains("-> https://a, https://b, http://c:1\n"), "{text}");
     }
 
     #[test]
     fn every_interface_is_reached_by_loopback() {
-        let text = greeting("http://10.0.0.7:9000", "0.0.0.0:80");
+        let text = greeting(&["http://10.0.0.7:9000"], None, "0.0.0.0:80");
         assert!(text.contains("listening on http://0.0.0.0:80 "), "{text}");
         assert!(text.contains("-H 127.0.0.1 -P 80\n"), "{text}");
         assert!(text.contains("server name 10.0.0.7, port 9000)"), "{text}");

@@ -5,20 +5,23 @@ mod greeting;
 mod run;
 mod sim;
 
-pub use greeting::{greet_run, greet_sim};
+pub use greeting::{Greeting, greet_sim};
 
-use crate::config::Config;
+use crate::config::{Config, ConfigProblems};
 use crate::sim::SimSettings;
-use crate::telemetry::LogSettings;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Be the proxy.
-    Run(Box<Config>, LogSettings),
+    /// Be the proxy, as this file says, if there is one.
+    Run(Box<Config>, Option<PathBuf>),
+    /// Show this configuration.
+    Check(String),
     /// Be a rate-limited API.
     Sim(Box<SimSettings>),
     /// Show what it does.
@@ -28,14 +31,52 @@ pub enum Action {
     },
 }
 
-/// Reads the command line `args`, the program's name first.
+/// Why there is nothing to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    /// Help, version, or what is wrong with the command line.
+    #[error(transparent)]
+    Said(#[from] clap::Error),
+    /// What is wrong with the configuration.
+    #[error(transparent)]
+    Problems(#[from] ConfigProblems),
+}
+
+impl Stop {
+    /// Says it on stdout when it was asked for, else on stderr.
+    ///
+    /// # Errors
+    /// When nobody reads there.
+    pub fn print(&self) -> io::Result<()> {
+        match self {
+            Self::Said(said) => said.print(),
+            Self::Problems(problems) => writeln!(io::stderr(), "{problems}"),
+        }
+    }
+
+    /// 0 for help and version, 2 for a mistake.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Said(said) => u8::try_from(said.exit_code()).unwrap_or(MISTAKE),
+            Self::Problems(_) => MISTAKE,
+        }
+    }
+}
+
+const MISTAKE: u8 = 2;
+
+/// Reads the command line `args`, the program's name first, and the files that it names.
 ///
 /// # Errors
-/// Help, version, or one message that says what is wrong; print it, and its exit code is 0 or 2.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, clap::Error> {
+/// Help, version, or what is wrong; print it, and end with its exit code.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, Stop> {
     match Typed::try_parse_from(args)?.command {
-        Command::Run(typed) => typed.meant().map(|(config, logs)| Action::Run(Box::new(config), logs)),
-        Command::Sim(typed) => typed.meant().map(|settings| Action::Sim(Box::new(settings))),
+        Command::Run(typed) => {
+            let file = typed.config.clone();
+            Ok(Action::Run(Box::new(typed.meant()?.config), file))
+        }
+        Command::Check(typed) => Ok(Action::Check(typed.meant()?.effective)),
+        Command::Sim(typed) => Ok(Action::Sim(Box::new(typed.meant()?))),
         Command::Demo { json } => Ok(Action::Demo { json }),
     }
 }
@@ -53,7 +94,12 @@ struct Typed {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Be the proxy: learn the API's limit, queue and pace what goes out
+    #[command(after_help = run::EXAMPLES)]
     Run(run::Run),
+    /// Print what a configuration file comes to, or every mistake in it
+    #[command(after_help = run::CHECK_EXAMPLES)]
+    Check(run::Run),
     Sim(sim::Sim),
     /// Show what it does, in 45 seconds: 100 callers and a rate-limited API, without Tidegate and with it
     Demo {
@@ -76,11 +122,13 @@ fn wrong(command: &str, kind: ErrorKind, why: &str) -> clap::Error {
 const EXAMPLES: &str = "\
 Examples:
   tidegate run --upstream https://api.mypurecloud.com   throttle what goes to this API
+  tidegate run --config config/genesys.toml             as a file says: several hosts, routes, classes
+  tidegate check --config config/genesys.toml           what such a file comes to, or what is wrong with it
   tidegate demo                                         see it work, on this machine alone
   tidegate sim --limit 300/min                          a rate-limited API to try things on
   tidegate run --help                                   every option of the proxy
 
-Exit codes: 0 done or drained, 1 could not start, 2 the command line is wrong, 130 or 143 ended at once by a second \
+Exit codes: 0 done or drained, 1 could not start, 2 the command line or the configuration is wrong, 130 or 143 ended at once by a second \
 SIGINT or SIGTERM.
 ";
 

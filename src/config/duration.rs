@@ -42,6 +42,18 @@ fn parse(text: &str) -> Option<Duration> {
     (millis <= LONGEST_MILLIS).then(|| Duration::from_millis(millis))
 }
 
+/// `duration` in the largest unit that leaves a whole number, to the millisecond.
+pub(super) fn shown(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    if millis == 0 {
+        return "0s".to_owned();
+    }
+    let fits = units.iter().find(|(_, unit_millis)| millis.is_multiple_of(*unit_millis));
+    let (unit, unit_millis) = fits.unwrap_or(&("ms", 1));
+    format!("{}{unit}", millis / unit_millis)
+}
+
 /// A day: nothing here takes longer, and clocks can be reckoned with safely.
 const LONGEST_MILLIS: u64 = 86_400_000;
 
@@ -61,6 +73,7 @@ mod tests {
             ("0s", 0),
         ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+            assert_eq!(duration(&shown(Duration::from_millis(millis))), duration(text), "{text}");
         }
     }
 

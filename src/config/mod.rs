@@ -1,16 +1,31 @@
 //! What the operator may say: complete, typed, valid by construction.
 
 mod duration;
+mod keys;
+mod lists;
+mod load;
+mod log;
 mod pattern;
+mod problem;
+mod reader;
+mod size;
+mod token;
 mod traffic;
+mod tree;
 mod upstream;
+mod value;
 
 pub use duration::{DurationError, duration};
+pub use load::{DEFAULTS, Flag, Loaded, Sources, load};
+pub use log::{LogFormat, LogLevel, LogSettings};
 pub use pattern::{PathPattern, PatternError};
+pub use problem::{ConfigProblems, Origin, Problem};
+pub use token::is_exposed;
 pub use traffic::{
     AdmissionSettings, ClassMatch, LaneMatch, Per, RefusalSign, RouteSettings, Secret, UpstreamSettings,
 };
 pub use upstream::{Upstream, UpstreamError};
+pub use value::address;
 
 use crate::control::LanesSettings;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,7 +33,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything that a running proxy needs to know.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Where requests may go. The first gets what names none of them; there is at least one.
     pub upstreams: Vec<UpstreamSettings>,
@@ -44,13 +59,20 @@ pub struct Config {
     pub grace: Duration,
     /// Where the key of credential hashes is kept; `None`: a key for this run only.
     pub state_dir: Option<PathBuf>,
+    /// How much is logged, and how it looks.
+    pub log: LogSettings,
 }
 
 impl Config {
     /// The defaults, for `upstream`.
     pub fn new(upstream: Upstream) -> Self {
+        Self { upstreams: vec![UpstreamSettings::new(upstream)], ..Self::bare() }
+    }
+
+    /// The defaults, without the upstream that a configuration has.
+    fn bare() -> Self {
         Self {
-            upstreams: vec![UpstreamSettings::new(upstream)],
+            upstreams: Vec::new(),
             routes: Vec::new(),
             lane_matches: Vec::new(),
             class_matches: Vec::new(),
@@ -62,11 +84,10 @@ impl Config {
             proxy: ProxySettings::default(),
             grace: Duration::from_secs(30),
             state_dir: None,
+            log: LogSettings::default(),
         }
     }
-}
 
-impl Config {
     /// Where requests go that name no upstream.
     ///
     /// # Panics
@@ -92,7 +113,7 @@ pub enum ReplayPolicy {
 }
 
 /// Bounds and timeouts of the HTTP side; the reasons stand in HTTP's own terms beside each.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxySettings {
     /// Client connections at once; further ones wait in the backlog.
     pub connections_max: usize,

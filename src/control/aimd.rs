@@ -57,6 +57,10 @@ impl Aimd {
         self.pause_until
     }
 
+    pub(super) fn resume(&mut self) {
+        self.pause_until = f64::NEG_INFINITY;
+    }
+
     pub(super) fn is_starting(&self) -> bool {
         self.starting
     }

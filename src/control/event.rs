@@ -1,5 +1,6 @@
 //! Everything worth observing, as plain data: the shell drains these after each call and tells its observers.
 
+use super::Command;
 use std::sync::Arc;
 
 /// Something that happened in a lane, named by the lane's name.
@@ -24,6 +25,8 @@ pub enum Event {
     Started {
         /// The lane's name.
         lane: Arc<str>,
+        /// Its class, if it has one.
+        class: Option<Arc<str>>,
         /// Time in the queue, this turn.
         waited_seconds: f64,
     },
@@ -64,6 +67,13 @@ pub enum Event {
         lane: Arc<str>,
         /// For how long.
         seconds: f64,
+    },
+    /// An operator told the lane what to do.
+    Commanded {
+        /// The lane's name.
+        lane: Arc<str>,
+        /// What.
+        command: Command,
     },
     /// The law changed its mind about the limit.
     LimitLearnt {

@@ -1,12 +1,16 @@
 //! One lane: its queue, and the limit that it learns; and the nodes of a path, which grant together.
 
-use super::law::{Law, Shift, Stamp};
+use super::announcement::Announcement;
+use super::command::Command;
+use super::law::{Answer, Law, Shift, Stamp};
+use super::orders::Orders;
 use super::pacer::Pacer;
 use super::queue::Queue;
-use super::rate::Rate;
-use super::settings::LawSettings;
+use super::rate::{Quota, Rate};
+use super::retry::PAUSING_SECONDS;
+use super::settings::{LanesSettings, LawSettings};
 use super::shared::Shared;
-use super::{LaneKey, LaneView};
+use super::{ClassView, LaneKey, LaneView, LimitView};
 use std::sync::Arc;
 
 /// Two moments closer than this are the same: what a conversion between clock and seconds may lose.
@@ -15,25 +19,30 @@ pub(super) const SAME: f64 = 1e-7;
 /// A new credential's first request waits at most this long for its predecessor's phase.
 const FOLLOWED_SECONDS: f64 = 1.0;
 
-/// One limit of a path: a law that says how fast, and a pacer that says when.
+/// One limit of a path: a law that says how fast, a pacer that says when, and what an operator set beside them.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) law: Law,
-    pub(super) pacer: Pacer,
+    pacer: Pacer,
+    orders: Orders,
     /// A pause that no law asked for (the API is overloaded).
     pause_until: f64,
+    /// What left up to then was another law's: its answers teach this one nothing.
+    since: f64,
 }
 
 impl Node {
-    pub(super) fn new(law: Law) -> Self {
-        Self { law, pacer: Pacer::new(), pause_until: f64::NEG_INFINITY }
+    pub(super) fn new(law: Law, ceiling: Option<Quota>) -> Self {
+        let orders = Orders::new(ceiling);
+        let never = f64::NEG_INFINITY;
+        Self { law, pacer: Pacer::new(), orders, pause_until: never, since: never }
     }
 
-    /// A node for a lane whose route another credential has used: it starts from what that one learnt.
-    pub(super) fn heir(settings: &LawSettings, donor: Option<&Self>, now: f64) -> Self {
+    /// The node of `key`'s lane. It starts from what another credential's lane of the same route learnt.
+    pub(super) fn heir(settings: &LanesSettings, key: &LaneKey, donor: Option<&Self>, now: f64) -> Self {
         let prior = donor.and_then(|donor| donor.law.prior());
-        let law = Law::new(settings, prior.as_ref(), now);
-        let mut node = Self::new(law);
+        let law = Law::new(settings.law_of(key), prior.as_ref(), now);
+        let mut node = Self::new(law, settings.ceiling_of(key));
         // A phase is worth following once there is a limit to have one against, and where that costs a moment only.
         let rate = node.law.current_rate();
         let follows =
@@ -44,10 +53,26 @@ impl Node {
         node
     }
 
+    /// Tells the law that so many wait, and gives its pace. While an operator's orders are what holds back, nothing
+    /// waits for the law: it neither climbs nor probes.
+    pub(super) fn hear(&mut self, now: f64, waiting: usize) -> Rate {
+        let waiting = self.waiting_for_law(now, waiting);
+        self.law.rate(now, waiting)
+    }
+
+    fn waiting_for_law(&self, now: f64, waiting: usize) -> usize {
+        if self.orders.hold_back(now, self.law.current_rate()) { 0 } else { waiting }
+    }
+
     /// When the next one may leave, with `waiting` that could; infinite while an answer has to come first.
     pub(super) fn ready_at(&mut self, now: f64, waiting: usize) -> f64 {
-        let rate = self.law.rate(now, waiting);
-        let hold = self.law.hold_until(now, waiting).max(self.pause_until);
+        let rate = self.hear(now, waiting);
+        let orders = self.orders.ready_at().max(self.pause_until);
+        if let Some(pinned) = self.orders.pinned() {
+            return self.pacer.ready_at(pinned).max(orders);
+        }
+        let waiting = self.waiting_for_law(now, waiting);
+        let hold = self.law.hold_until(now, waiting).max(orders);
         if let Some(shift) = self.law.take_shift() {
             let earliest = if hold.is_finite() { hold.max(now) } else { now };
             match shift {
@@ -60,16 +85,29 @@ impl Node {
 
     /// One leaves.
     pub(super) fn take(&mut self, now: f64) -> Stamp {
-        let rate = self.law.grid_rate();
-        self.pacer.keep_phase(self.law.keeps_phase());
-        self.pacer.take(now, rate);
+        let law = self.law.grid_rate();
+        // A phase that the law chose means something at the law's pace only.
+        let law_paces = self.orders.pinned().is_none() && self.orders.pace(law) >= law;
+        self.pacer.keep_phase(self.law.keeps_phase() && law_paces);
+        self.pacer.take(now, self.orders.pinned().unwrap_or(law));
+        self.orders.take(now);
         self.law.sent(now)
     }
 
     /// It did not leave after all.
     pub(super) fn give_back(&mut self, now: f64, stamp: Stamp) {
-        self.pacer.give_back(self.law.grid_rate());
-        self.law.give_back(now, stamp);
+        self.pacer.give_back(self.orders.pinned().unwrap_or_else(|| self.law.grid_rate()));
+        self.orders.give_back();
+        if stamp.sent_at > self.since {
+            self.law.give_back(now, stamp);
+        }
+    }
+
+    /// What became of one that left, and what its answer announces of this node's limits.
+    pub(super) fn settle(&mut self, now: f64, stamp: Stamp, answer: Answer, told: &[Announcement]) {
+        if stamp.sent_at > self.since {
+            self.law.settle(now, stamp, answer, told);
+        }
     }
 
     /// Nothing leaves for so many seconds, if any.
@@ -77,9 +115,74 @@ impl Node {
         self.pause_until = self.pause_until.max(seconds.map_or(f64::NEG_INFINITY, |seconds| now + seconds));
     }
 
-    /// The end of the longest pause known.
+    /// Does the law see to the pauses that a refusal asks for?
+    pub(super) fn law_pauses(&self) -> bool {
+        !matches!(self.law, Law::Fixed(_)) && self.orders.pinned().is_none()
+    }
+
+    /// The end of the longest pause known; infinite until an operator resumes.
     pub(super) fn paused_until(&self) -> f64 {
-        self.pause_until.max(self.law.paused_until())
+        self.asked_until().max(self.orders.paused_until())
+    }
+
+    /// As [`Node::paused_until`], where that has an end: what a deadline can be held against.
+    pub(super) fn pause_end(&self) -> f64 {
+        let ordered = Some(self.orders.paused_until()).filter(|until| until.is_finite());
+        self.asked_until().max(ordered.unwrap_or(f64::NEG_INFINITY))
+    }
+
+    /// The end of what the API asked for.
+    fn asked_until(&self) -> f64 {
+        match self.orders.pinned() {
+            Some(_) => self.pause_until,
+            None => self.pause_until.max(self.law.paused_until()),
+        }
+    }
+
+    /// The pace that law and operator leave.
+    pub(super) fn pace(&self) -> Rate {
+        self.orders.pace(self.law.current_rate())
+    }
+
+    /// The pace is still being found: nothing can be predicted from it.
+    pub(super) fn is_starting(&self) -> bool {
+        self.law.is_starting() && !self.orders.set_pace(self.law.current_rate())
+    }
+
+    /// Would the next departure be a probe, to be made with the youngest ticket?
+    pub(super) fn probes(&self) -> bool {
+        self.law.probes() && !self.orders.set_pace(self.law.current_rate())
+    }
+
+    /// The limit that the law believes in; else the ceiling, where that is what holds back.
+    fn limit(&self) -> Option<LimitView> {
+        self.law.limit().or_else(|| self.orders.limit(self.law.current_rate()))
+    }
+
+    /// An operator pinned or paused it.
+    pub(super) fn is_commanded(&self, now: f64) -> bool {
+        self.orders.stand(now)
+    }
+
+    /// Does what an operator tells it; `settings` are for a law that starts over.
+    pub(super) fn obey(&mut self, now: f64, command: Command, settings: &LawSettings) {
+        match command {
+            // A law that is no longer asked cannot hold a pause: a long one was the API's word, and stays.
+            Command::Pin(_) if self.law.paused_until() - now >= PAUSING_SECONDS => {
+                self.pause_until = self.pause_until.max(self.law.paused_until());
+            }
+            Command::Pin(_) | Command::Pause(_) => (),
+            Command::Resume => {
+                self.pause_until = f64::NEG_INFINITY;
+                self.law.resume();
+            }
+            Command::Forget => {
+                self.pause_until = f64::NEG_INFINITY;
+                self.law = Law::new(settings, None, now);
+                self.since = now;
+            }
+        }
+        self.orders.take_order(now, command);
     }
 }
 
@@ -101,12 +204,12 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(key: LaneKey, name: Arc<str>, node: Node, now: f64) -> Self {
+    pub(super) fn new(key: LaneKey, name: Arc<str>, node: Node, queue: Queue, now: f64) -> Self {
         Self {
             key,
             name,
             node,
-            queue: Queue::default(),
+            queue,
             in_flight: 0,
             accepted_total: 0,
             throttled_total: 0,
@@ -127,35 +230,46 @@ impl Lane {
         self.queue.len() == 0 && self.in_flight == 0
     }
 
-    /// Seconds until a ticket behind `ahead` others would leave; `None` while the pace is still being found.
-    pub(super) fn predicted_wait(&self, now: f64, ahead: usize) -> Option<f64> {
-        if self.node.law.is_starting() {
+    /// Seconds until a ticket behind `ahead` others would leave; `None` while the pace is still being found, and in a
+    /// pause without end.
+    pub(super) fn predicted_wait(&self, now: f64, ahead: f64) -> Option<f64> {
+        let pause = (self.node.paused_until() - now).max(0.0);
+        if self.node.is_starting() || pause.is_infinite() {
             return None;
         }
-        let pause = (self.node.paused_until() - now).max(0.0);
-        Some(pause + ahead as f64 * self.node.law.current_rate().interval_seconds())
+        Some(pause + ahead * self.node.pace().interval_seconds())
     }
 
     /// Seconds until the queue has drained, for a Retry-After: whole, at least 1, at most a minute.
     pub(super) fn drain_seconds(&self, now: f64) -> f64 {
         let pause = (self.node.paused_until() - now).max(0.0);
-        let rate: Rate = self.node.law.current_rate();
-        (pause + self.queue.len() as f64 * rate.interval_seconds()).ceil().clamp(1.0, 60.0)
+        (pause + self.queue.len() as f64 * self.node.pace().interval_seconds()).ceil().clamp(1.0, 60.0)
     }
 
-    pub(super) fn view(&self, now: f64) -> LaneView {
+    /// As it is shown; `settings` know what classes are called.
+    pub(super) fn view(&self, now: f64, settings: &LanesSettings) -> LaneView {
         LaneView {
             name: Arc::clone(&self.name),
             key: self.key.clone(),
             law: self.node.law.name(),
-            pace: self.node.law.current_rate().get(),
-            pinned: None,
-            limit: self.node.law.limit(),
+            pace: self.node.pace().get(),
+            pinned: self.node.orders.pinned(),
+            limit: self.node.limit(),
             queue_depth: self.queue.len(),
+            classes: self.classes(settings),
             in_flight: self.in_flight,
             accepted_total: self.accepted_total,
             throttled_total: self.throttled_total,
             paused_seconds: (self.node.paused_until() - now).max(0.0),
         }
+    }
+    fn classes(&self, settings: &LanesSettings) -> Vec<ClassView> {
+        if settings.classes.is_empty() {
+            return Vec::new();
+        }
+        let names = settings.classes.iter().map(|class| Arc::clone(&class.name));
+        let names = std::iter::once("other".into()).chain(names);
+        let view = |(name, (share, queue_depth))| ClassView { name, share, queue_depth };
+        names.zip(self.queue.classes()).map(view).collect()
     }
 }

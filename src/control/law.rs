@@ -182,6 +182,15 @@ impl Law {
         }
     }
 
+    /// Ends the pause that refusals asked for.
+    pub(super) fn resume(&mut self) {
+        match self {
+            Self::Fixed(_) => (),
+            Self::Aimd(law) => law.resume(),
+            Self::Learnt(law) => law.learnt.resume(),
+        }
+    }
+
     /// Would the next departure be a probe, to be made with the youngest ticket?
     pub(super) fn probes(&self) -> bool {
         matches!(self, Self::Learnt(law) if law.learnt.probes() && !law.ledgers.govern())

@@ -19,6 +19,7 @@ mod lanes;
 mod law;
 mod learnt;
 mod ledger;
+mod orders;
 mod outcome;
 mod pacer;
 mod queue;
@@ -28,6 +29,7 @@ mod roster;
 mod settings;
 mod shared;
 mod ticket;
+mod turns;
 
 pub use announcement::{AnnouncedBy, Announcement};
 pub use command::Command;
@@ -40,5 +42,6 @@ pub use pacer::Pacer;
 pub use rate::{Quota, QuotaError, Rate};
 pub use settings::{ClassSettings, LaneRule, LanesSettings, LawSettings, QueueSettings, RetrySettings};
 pub use ticket::{
-    ClassId, LaneView, LimitModel, LimitSource, LimitView, Refusal, Settled, Step, Ticket, TicketId,
+    ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, Refusal, Settled, Step, Ticket,
+    TicketId,
 };

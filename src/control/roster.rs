@@ -2,6 +2,7 @@
 
 use super::key::LaneKey;
 use super::lane::{Lane, Node};
+use super::queue::Queue;
 use super::settings::LanesSettings;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -35,6 +36,16 @@ impl Roster {
         self.by_key.get(key).copied()
     }
 
+    /// The lane of that name, if there is one.
+    pub(super) fn find_name(&self, name: &str) -> Option<u32> {
+        self.iter().find(|(_, lane)| *lane.name == *name).map(|(index, _)| index)
+    }
+
+    /// Forgets what forgotten lanes of `key`'s route had learnt.
+    pub(super) fn forget_legacy(&mut self, key: &LaneKey) {
+        self.legacies.remove(&(Arc::clone(&key.upstream), Arc::clone(&key.route)));
+    }
+
     /// Is there room for another lane?
     pub(super) fn has_room(&self, settings: &LanesSettings) -> bool {
         self.lanes.len() < settings.queue.lanes_max.max(1)
@@ -46,13 +57,14 @@ impl Roster {
         let donor = self.lanes.values().filter(same_route).max_by(|a, b| a.used_at.total_cmp(&b.used_at));
         let route = (Arc::clone(&key.upstream), Arc::clone(&key.route));
         let donor = donor.map(|lane| &lane.node).or_else(|| self.legacies.get(&route));
-        let node = Node::heir(&settings.law, donor, now);
+        let node = Node::heir(settings, &key, donor, now);
         let name = self.free_name(&key);
         let index = self.next;
         self.next += 1;
         self.names.insert(Arc::clone(&name));
         self.by_key.insert(key.clone(), index);
-        self.lanes.insert(index, Lane::new(key, Arc::clone(&name), node, now));
+        let queue = Queue::new(&settings.classes);
+        self.lanes.insert(index, Lane::new(key, Arc::clone(&name), node, queue, now));
         (index, name)
     }
 
@@ -61,7 +73,9 @@ impl Roster {
     pub(super) fn forget_idle(&mut self, now: f64, settings: &LanesSettings) -> Vec<(u32, f64, Arc<str>)> {
         let idle = settings.queue.lane_idle.as_secs_f64();
         let idle = if self.has_room(settings) { idle } else { idle.min(60.0) };
-        let unused = |lane: &Lane| lane.is_idle() && now - lane.used_at > idle;
+        // An operator's word outlives idle times.
+        let unused =
+            |lane: &Lane| lane.is_idle() && !lane.node.is_commanded(now) && now - lane.used_at > idle;
         let gone: Vec<u32> = self.iter().filter(|(_, lane)| unused(lane)).map(|(index, _)| index).collect();
         gone.into_iter().filter_map(|index| self.forget(index, settings)).collect()
     }

@@ -1,6 +1,6 @@
 //! What the operator may say to the core: parameters with their units, ranges and defaults.
 
-use super::{LaneKey, LawName, Quota, Rate};
+use super::{ClassId, LaneKey, LawName, Quota, Rate};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,22 @@ impl LanesSettings {
         self.rules.iter().find(fits)
     }
 
+    /// What a class is called; `None` for what belongs to no class.
+    pub fn class_name(&self, class: ClassId) -> Option<Arc<str>> {
+        let place = usize::from(class.0).checked_sub(1)?;
+        self.classes.get(place).map(|class| Arc::clone(&class.name))
+    }
+
+    /// How `key`'s lane finds its pace.
+    pub fn law_of(&self, key: &LaneKey) -> &LawSettings {
+        self.rule(key).map_or(&self.law, |rule| &rule.law)
+    }
+
+    /// What `key`'s lane may not exceed.
+    pub fn ceiling_of(&self, key: &LaneKey) -> Option<Quota> {
+        self.rule(key).map_or(self.ceiling, |rule| rule.ceiling)
+    }
+
     /// The longest that a request may wait in `key`'s lane.
     pub fn deadline_of(&self, key: &LaneKey) -> Duration {
         self.rule(key).map_or(self.queue.deadline, |rule| rule.deadline)
@@ -45,7 +61,7 @@ pub struct LaneRule {
     pub upstream: Option<Arc<str>>,
     /// How they find their pace.
     pub law: LawSettings,
-    /// They go no faster than this.
+    /// They go no faster than this; `None`: as fast as the law lets them, whatever the ceiling of other lanes.
     pub ceiling: Option<Quota>,
     /// The longest that a request may wait in them, all turns together.
     pub deadline: Duration,

@@ -55,7 +55,7 @@ impl Shared {
     ) {
         for (level, stamp) in stamps {
             if let Some(node) = self.nodes.get_mut(&part_of(*level, key)) {
-                node.law.settle(now, *stamp, answer(*level), &[]);
+                node.settle(now, *stamp, answer(*level), &[]);
             }
         }
     }

@@ -159,6 +159,8 @@ pub struct LaneView {
     pub limit: Option<LimitView>,
     /// Tickets that wait.
     pub queue_depth: usize,
+    /// The classes, what belongs to none first; empty where there are no classes.
+    pub classes: Vec<ClassView>,
     /// Requests sent whose exchange is not over.
     pub in_flight: usize,
     /// Requests that the limiter let through.
@@ -169,10 +171,22 @@ pub struct LaneView {
     pub paused_seconds: f64,
 }
 
+/// A class's part of a lane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassView {
+    /// What it is called; `other` for what belongs to no class.
+    pub name: Arc<str>,
+    /// Its share of the lane's pace while it wants it, 0 to 1.
+    pub share: f64,
+    /// Its tickets that wait.
+    pub queue_depth: usize,
+}
+
 /// What the core keeps of a ticket.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) lane: u32,
+    pub(super) class: ClassId,
     pub(super) deadline: f64,
     pub(super) queued_at: f64,
     /// Answers that sent it back, by a refusal or by an overload.

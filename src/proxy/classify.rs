@@ -1,45 +1,48 @@
 //! What does this request want? Its head becomes an [`Intent`], or a sentence about why it is not served.
 
-use super::credential::CredentialKey;
 use super::error::{ErrorKind, ProxyError};
-use super::route::Routes;
-use crate::config::Upstream;
-use crate::control::LaneKey;
+use super::sites::{Site, Sites};
+use super::traffic::{Place, Traffic};
 use http::header::{AUTHORIZATION, COOKIE, HOST, MAX_FORWARDS, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Version};
-use std::sync::Arc;
 
-/// Reads heads for one upstream.
+/// Reads heads.
 #[derive(Debug)]
 pub(super) struct Classifier {
-    upstream: Upstream,
-    upstream_name: Arc<str>,
-    credentials: CredentialKey,
-    routes: Routes,
+    sites: Sites,
+    traffic: Traffic,
 }
 
 /// What a request wants.
 #[derive(Debug)]
-pub(super) enum Intent {
-    /// To be sent on, counting against this lane's limit.
-    Forward(LaneKey, PathAndQuery),
+pub(super) enum Intent<'a> {
+    /// To be sent on.
+    Forward(Wanted<'a>),
     /// To be answered here: OPTIONS that may go no further.
     AnswerOptions,
 }
 
+/// Where a request goes, and what it counts against.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    /// The upstream.
+    pub(super) site: &'a Site,
+    /// What is asked of it.
+    pub(super) target: PathAndQuery,
+    pub(super) place: Place<'a>,
+}
+
 impl Classifier {
-    pub(super) fn new(upstream: Upstream, credentials: CredentialKey, route_classes_max: usize) -> Self {
-        let upstream_name = upstream.host_port().into();
-        Self { upstream, upstream_name, credentials, routes: Routes::new(route_classes_max) }
+    pub(super) fn new(sites: Sites, traffic: Traffic) -> Self {
+        Self { sites, traffic }
     }
 
     /// What the request wants. Max-Forwards is counted down on the way.
-    pub(super) fn intent(&self, head: &mut Parts) -> Result<Intent, ProxyError> {
-        self.check_site(head)?;
+    pub(super) fn intent(&self, head: &mut Parts) -> Result<Intent<'_>, ProxyError> {
+        let (site, target) = self.site(head)?;
         check_coding(&head.headers)?;
-        let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         if target.path() == "*" && head.method != Method::OPTIONS {
             return Err(bad("Only OPTIONS may ask for *."));
         }
@@ -59,59 +62,50 @@ impl Classifier {
                 ))
             };
         }
-        let key = LaneKey {
-            upstream: Arc::clone(&self.upstream_name),
-            credential: self.credentials.of(&head.headers),
-            route: self.routes.class(target.path()),
-        };
-        Ok(Intent::Forward(key, target))
+        let place = self.traffic.place(site, &head.method, target.path(), &head.headers);
+        Ok(Intent::Forward(Wanted { site, target, place }))
     }
 
-    /// Does the request mean our upstream, and say so in a valid way (RFC 9112 3.2, RFC 9113 8.3.1)?
-    fn check_site(&self, head: &Parts) -> Result<(), ProxyError> {
+    /// Which upstream does the request mean, and does it say so in a valid way (RFC 9112 3.2, RFC 9113 8.3.1)?
+    fn site(&self, head: &Parts) -> Result<(&Site, PathAndQuery), ProxyError> {
         if head.method == Method::CONNECT {
-            return Err(ProxyError::new(
-                ErrorKind::NotImplemented,
-                format!(
-                    "Tidegate opens no tunnels. Ask for http://{}/... instead of https (in JMeter: protocol http \
-                     with -H and -P); Tidegate speaks {} to the upstream.",
-                    self.upstream.authority, self.upstream.scheme
-                ),
-            ));
+            return Err(self.no_tunnel(head));
         }
         let host = one_host(head)?;
+        let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         match (head.version, head.uri.scheme(), head.uri.authority()) {
             (Version::HTTP_2, _, Some(authority)) => {
                 let same = |host: &Authority| host.as_str().eq_ignore_ascii_case(authority.as_str());
                 if authority.as_str().contains('@') || !host.as_ref().is_none_or(same) {
                     return Err(bad("The :authority is not valid, or Host contradicts it."));
                 }
+                Ok(self.sites.leading(target, Some(authority)))
             }
             // Absolute form: it wins over Host, which some clients fill with the proxy's name.
-            (_, Some(_), Some(authority)) => {
+            (_, Some(scheme), Some(authority)) => {
                 if authority.as_str().contains('@') {
                     return Err(bad("A request target may not carry user information."));
                 }
-                if !self.upstream.answers_to(authority) && !self.has_scheme_s_port(head, authority) {
-                    return Err(self.other_site());
-                }
+                let site = self.sites.named(Some(scheme), authority).ok_or_else(|| self.other_site())?;
+                Ok((site, target))
             }
-            (_, None, Some(_)) => return Err(bad("This form of request target is for CONNECT alone.")),
-            _ if host.is_none() && head.version != Version::HTTP_10 => {
-                return Err(bad("The Host field is missing."));
-            }
-            _ => (),
+            (_, None, Some(_)) => Err(bad("This form of request target is for CONNECT alone.")),
+            _ if host.is_none() && head.version != Version::HTTP_10 => Err(bad("The Host field is missing.")),
+            _ => Ok(self.sites.leading(target, host.as_ref())),
         }
-        Ok(())
     }
 
-    /// `http://H:80/` is `http://H/`, and so means an upstream `https://H` too.
-    fn has_scheme_s_port(&self, head: &Parts, authority: &Authority) -> bool {
-        let own_port = if head.uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
-        let is_default = self.upstream.authority.port().is_none();
-        is_default
-            && authority.port_u16() == Some(own_port)
-            && authority.host().eq_ignore_ascii_case(&self.upstream.host)
+    fn no_tunnel(&self, head: &Parts) -> ProxyError {
+        let named = head.uri.authority().and_then(|authority| self.sites.named(None, authority));
+        let upstream = &named.unwrap_or_else(|| self.sites.first()).upstream;
+        ProxyError::new(
+            ErrorKind::NotImplemented,
+            format!(
+                "Tidegate opens no tunnels. Ask for http://{}/... instead of https (in JMeter: protocol http \
+                 with -H and -P); Tidegate speaks {} to the upstream.",
+                upstream.authority, upstream.scheme
+            ),
+        )
     }
 
     fn other_site(&self) -> ProxyError {
@@ -120,7 +114,8 @@ impl Classifier {
             format!(
                 "Tidegate forwards only to {}. Ask for http://{}/..., or start another Tidegate with --upstream \
                  for that site.",
-                self.upstream, self.upstream.authority
+                self.sites.shown(),
+                self.sites.first().upstream.authority
             ),
         )
     }
@@ -183,11 +178,15 @@ fn bad(detail: &'static str) -> ProxyError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::credential::CredentialKey;
     use super::*;
+    use crate::config::Config;
     use http::{Request, Uri};
 
     fn classifier(upstream: &str) -> Classifier {
-        Classifier::new(upstream.parse().unwrap(), CredentialKey::new([0; 32]), 10)
+        let config = Config::new(upstream.parse().unwrap());
+        let traffic = Traffic::new(&config, CredentialKey::new([0; 32]));
+        Classifier::new(Sites::new(&config.upstreams), traffic)
     }
 
     fn head(method: &str, target: &str, version: Version, fields: &[(&str, &str)]) -> Parts {
@@ -199,8 +198,8 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    fn kind(upstream: &str, mut head: Parts) -> Result<Intent, ErrorKind> {
-        classifier(upstream).intent(&mut head).map_err(|error| error.kind)
+    fn kind(upstream: &str, mut head: Parts) -> Result<(), ErrorKind> {
+        classifier(upstream).intent(&mut head).map(drop).map_err(|error| error.kind)
     }
 
     const UPSTREAM: &str = "https://api.example.com";
@@ -208,8 +207,10 @@ mod tests {
     #[test]
     fn requests_find_their_lane() {
         let fields = [("host", "127.0.0.1:8080"), ("authorization", "Bearer t")];
-        let wanted = head("GET", "/users/42?x=%20", Version::HTTP_11, &fields);
-        let Ok(Intent::Forward(key, target)) = kind(UPSTREAM, wanted) else { panic!("not forwarded") };
+        let mut head = head("GET", "/users/42?x=%20", Version::HTTP_11, &fields);
+        let classifier = classifier(UPSTREAM);
+        let Ok(Intent::Forward(wanted)) = classifier.intent(&mut head) else { panic!("not forwarded") };
+        let (key, target) = (wanted.place.key, wanted.target);
         assert_eq!(&*key.upstream, "api.example.com:443");
         assert_eq!(&*key.route, "/users/{id}");
         assert_eq!(
@@ -299,8 +300,12 @@ mod tests {
         let secret = ("authorization", "Bearer t");
         assert_eq!(ask("TRACE", "/", &[host, secret]).err(), Some(ErrorKind::MethodNotAllowed));
         let last = ("max-forwards", "0");
-        assert!(matches!(ask("OPTIONS", "/", &[host, last]), Ok(Intent::AnswerOptions)));
-        assert!(matches!(ask("GET", "/", &[host, last]), Ok(Intent::Forward(..))));
+        for (method, is_answered) in [("OPTIONS", true), ("GET", false)] {
+            let mut head = head(method, "/", Version::HTTP_11, &[host, last]);
+            let classifier = classifier(UPSTREAM);
+            let intent = classifier.intent(&mut head).unwrap();
+            assert_eq!(matches!(intent, Intent::AnswerOptions), is_answered, "{method}");
+        }
         let mut five = head("OPTIONS", "/", Version::HTTP_11, &[host, ("max-forwards", "5")]);
         classifier(UPSTREAM).intent(&mut five).unwrap();
         assert_eq!(five.headers["max-forwards"], "4");

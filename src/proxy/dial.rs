@@ -1,7 +1,8 @@
 //! Connections to the upstream: TCP, TLS with the platform's roots, or whatever a test brings; and why they fail.
 
 use super::error::{BoxError, ErrorKind, ProxyError, find};
-use crate::config::Upstream;
+use super::trust::{Trust, TrustError, Trusting};
+use crate::config::{Upstream, UpstreamSettings};
 use http::Uri;
 use http::uri::Scheme;
 use hyper::rt::{Read, Write};
@@ -55,27 +56,31 @@ where
     }
 }
 
-/// The connector for `upstream`: plain TCP for http, TLS for https. Roots that cannot be loaded are no error until
-/// they are needed.
-pub(super) fn platform(upstream: &Upstream, connect_timeout: Duration) -> Box<dyn Dial> {
+/// What connects to `upstream`: plain TCP for http, TLS for https. That nobody is trusted on this machine is no error
+/// until it matters; a file of certificates that cannot be used is one.
+pub(super) fn to(
+    upstream: &UpstreamSettings,
+    connect_timeout: Duration,
+    trust: &Trust,
+) -> Result<Box<dyn Dial>, TrustError> {
     let mut tcp = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(connect_timeout));
-    if upstream.scheme != Scheme::HTTPS {
-        return Box::new(Tower(tcp));
+    let address = &upstream.address;
+    if address.scheme != Scheme::HTTPS {
+        return Ok(Box::new(Tower(tcp)));
     }
-    let provider = rustls::crypto::ring::default_provider();
-    match HttpsConnectorBuilder::new().with_provider_and_native_roots(provider) {
-        Ok(builder) => {
-            let https = builder.https_only().enable_http1().enable_http2().wrap_connector(tcp);
-            Box::new(Tower(https))
+    Ok(match trust.at(upstream)? {
+        Trusting::Config(config) => {
+            let builder = HttpsConnectorBuilder::new().with_tls_config(*config);
+            Box::new(Tower(builder.https_only().enable_http1().enable_http2().wrap_connector(tcp)))
         }
-        Err(error) => {
-            tracing::warn!(%error, "no TLS roots: requests to {upstream} will be answered 502");
-            Box::new(NoRoots(error.to_string()))
+        Trusting::Nobody(why) => {
+            tracing::warn!(%why, "no TLS roots: requests to {address} will be answered 502");
+            Box::new(NoRoots(why))
         }
-    }
+    })
 }
 
 /// Stands where TLS cannot work on this machine.
@@ -150,8 +155,8 @@ fn explain_tls(error: &rustls::Error, address: &str) -> (ErrorKind, String) {
         rustls::Error::InvalidCertificate(problem) => (
             ErrorKind::TlsCertificate,
             format!(
-                "The certificate of {address} is not trusted: {problem}. If it is issued by a private CA, set \
-                 SSL_CERT_FILE to a PEM file with that CA's certificate and restart Tidegate."
+                "The certificate of {address} is not trusted: {problem}. If it is issued by a private CA, \
+                 start Tidegate with --upstream-ca FILE, a PEM file with that CA's certificate."
             ),
         ),
         other => (
@@ -212,7 +217,7 @@ mod tests {
             (io(io::ErrorKind::TimedOut), ErrorKind::ConnectionTimeout, "firewalls"),
             (io(io::ErrorKind::HostUnreachable), ErrorKind::Unroutable, "network"),
             (io(io::ErrorKind::UnexpectedEof), ErrorKind::ConnectionTerminated, "ended"),
-            (BoxError::from(io::Error::other(unknown)), ErrorKind::TlsCertificate, "SSL_CERT_FILE"),
+            (BoxError::from(io::Error::other(unknown)), ErrorKind::TlsCertificate, "--upstream-ca"),
             (BoxError::from(io::Error::other(ca_itself)), ErrorKind::TlsCertificate, "that of a CA"),
             (
                 BoxError::from(io::Error::other(rustls::Error::HandshakeNotComplete)),

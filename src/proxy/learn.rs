@@ -4,12 +4,11 @@
 //! connection is free again, and it is the answer if time runs out.
 
 use super::arriving::Arriving;
-use super::body::{Hold, Replay};
+use super::body::Hold;
 use super::error::{BoxError, ProxyError};
 use super::signals;
-use super::upstream::Outgoing;
-use super::{Content, Shared, headers};
-use crate::config::{RefusalSign, ReplayPolicy};
+use super::{Call, Content, Shared, headers};
+use crate::config::ReplayPolicy;
 use crate::control::{Outcome, Report};
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
@@ -31,15 +30,14 @@ pub(super) struct Kept {
 }
 
 impl Shared {
-    /// What the answer teaches, and whether the request could be sent again. `sign` is how its route refuses beside a
-    /// 429. What is too long or too slow to be read is passed on as it comes.
+    /// What the answer teaches, and whether the request could be sent again. What is too long or too slow to be read is
+    /// passed on as it comes.
     pub(super) async fn learn(
         &self,
         sent: Result<Response<Arriving>, ProxyError>,
-        head: &Outgoing,
-        replay: &Replay,
-        sign: Option<&RefusalSign>,
+        call: &Call<'_>,
     ) -> Learnt {
+        let sign = call.place.sign;
         let response = match sent {
             Ok(response) => response,
             Err(error) => return Learnt { report: Report::new(Outcome::Failed, false), result: Err(error) },
@@ -47,7 +45,7 @@ impl Shared {
         let (mut parts, body) = response.into_parts();
         let mut report = signals::head(parts.status, &parts.headers);
         headers::to_client(&mut parts.headers);
-        let may_replay = |outcome| self.allows(outcome, &head.method) && replay.can_replay();
+        let may_replay = |outcome| self.allows(outcome, &call.head.method) && call.replay.can_replay();
         if !may_replay(report.outcome) && !signals::is_worth_reading(&report, &parts, sign) {
             let content = Content::Coming(Bytes::new(), body);
             return Learnt { report, result: Ok(Response::from_parts(parts, content)) };

@@ -22,28 +22,33 @@ mod respond;
 mod route;
 mod sending;
 mod signals;
+mod sites;
 mod socket;
 mod tracked;
+mod traffic;
+mod trust;
 mod upstream;
 
 pub use credential::CredentialKey;
 pub use tracked::Tracked;
-pub use upstream::Client;
+pub use trust::TrustError;
+pub use upstream::{Client, clients};
 
-use crate::config::{ProxySettings, Upstream};
-use crate::control::{Event, LaneKey, Refusal, RefusalReason, RetryReason, Ticket};
+use crate::config::{Config, ProxySettings};
+use crate::control::{Event, Refusal, RefusalReason, RetryReason, Ticket};
 use crate::gate::{Flight, Gate, Pass, Verdict, clock};
 use crate::observe::{Attempt, Observer};
 use arriving::Arriving;
 use body::{Budget, Replay};
 use bytes::Bytes;
-use classify::{Classifier, Intent};
+use classify::{Classifier, Intent, Wanted};
 use error::{BoxError, ErrorKind, ProxyError};
 use headers::Via;
 use http::header::EXPECT;
 use http::{Request, Response, Version};
 use http_body::Body;
 use learn::{Kept, Learnt};
+use sites::Sites;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -51,6 +56,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use tracked::Account;
+use traffic::{Place, Traffic};
 use upstream::{Outgoing, Sent};
 
 /// HTTP's face: serves requests through a gate. Cheap to clone.
@@ -61,15 +67,13 @@ pub struct Proxy {
 
 /// What a [`Proxy`] is made of.
 #[derive(Debug)]
-pub struct Parts {
-    /// Where requests go.
-    pub upstream: Upstream,
-    /// Bounds, timeouts and policies.
-    pub settings: ProxySettings,
+pub struct Parts<'a> {
+    /// What the operator says of upstreams, routes, lanes and classes, and the HTTP side's bounds.
+    pub config: &'a Config,
     /// What lets requests out.
     pub gate: Gate,
-    /// What sends them.
-    pub client: Client,
+    /// What sends them: one for each upstream, in their order.
+    pub clients: Vec<Client>,
     /// The key of credential hashes.
     pub credentials: CredentialKey,
 }
@@ -78,11 +82,19 @@ struct Shared {
     classifier: Classifier,
     settings: ProxySettings,
     gate: Gate,
-    client: Client,
+    clients: Vec<Client>,
     budget: Arc<Budget>,
     via: Via,
     connections: AtomicUsize,
     observer: Arc<dyn Observer>,
+}
+
+/// A request on its way: where it belongs, and what is sent, as often as it takes.
+struct Call<'a> {
+    client: &'a Client,
+    head: Outgoing,
+    replay: Replay,
+    place: Place<'a>,
 }
 
 /// An answer, and whose it is.
@@ -102,26 +114,26 @@ enum Content {
 
 impl Proxy {
     /// A proxy of `parts` that tells `observer` what happens.
-    pub fn new(parts: Parts, observer: Arc<dyn Observer>) -> Self {
-        let Parts { upstream, settings, gate, client, credentials } = parts;
+    ///
+    /// # Panics
+    /// Without an upstream, or when there is not one client for each.
+    pub fn new(parts: Parts<'_>, observer: Arc<dyn Observer>) -> Self {
+        let Parts { config, gate, clients, credentials } = parts;
+        assert_eq!(clients.len(), config.upstreams.len(), "each upstream has its client");
+        let settings = config.proxy.clone();
         let budget =
             Budget::new(settings.replay_bytes_max, settings.replay_bytes_total_max, settings.body_idle);
-        let classifier = Classifier::new(upstream, credentials, settings.route_classes_max);
-        let budget = Arc::new(budget);
-        let via = Via::new(random());
-        let connections = AtomicUsize::new(0);
-        Self {
-            shared: Arc::new(Shared {
-                classifier,
-                settings,
-                gate,
-                client,
-                budget,
-                via,
-                connections,
-                observer,
-            }),
-        }
+        let shared = Shared {
+            classifier: Classifier::new(Sites::new(&config.upstreams), Traffic::new(config, credentials)),
+            settings,
+            gate,
+            clients,
+            budget: Arc::new(budget),
+            via: Via::new(random()),
+            connections: AtomicUsize::new(0),
+            observer,
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Request bytes that are kept for replays now, of at most [`ProxySettings::replay_bytes_total_max`].
@@ -165,36 +177,34 @@ impl Shared {
         B::Error: Into<BoxError>,
     {
         let (mut head, body) = request.into_parts();
-        let (key, target) = match self.classifier.intent(&mut head)? {
-            Intent::Forward(key, target) => (key, target),
+        let Wanted { site, target, place } = match self.classifier.intent(&mut head)? {
+            Intent::Forward(wanted) => wanted,
             Intent::AnswerOptions => {
                 return Ok(Answer::ours(respond::to_options(), "proxy_internal_response"));
             }
         };
         headers::to_upstream(&mut head.headers, head.version, &self.via)?;
+        let client = self
+            .clients
+            .get(site.place)
+            .ok_or_else(|| ProxyError::new(ErrorKind::Internal, "There is no client for this upstream."))?;
         let head = Outgoing { method: head.method, target, headers: head.headers };
-        let replay = Replay::new(body, &self.budget);
-        if !head.headers.contains_key(EXPECT) {
-            replay.fill().await?;
+        let call = Call { client, head, replay: Replay::new(body, &self.budget), place };
+        if !call.head.headers.contains_key(EXPECT) {
+            call.replay.fill().await?;
         }
-        let result = self.forward(&key, &head, &replay, account).await;
+        let result = self.forward(&call, account).await;
         // A body that broke off is why whatever followed went wrong.
-        match (result, replay.failure()) {
+        match (result, call.replay.failure()) {
             (Err(_), Some(failure)) => Err(failure),
             (result, _) => result,
         }
     }
 
     /// Queue, send, learn; again as long as the gate says so.
-    async fn forward(
-        &self,
-        key: &LaneKey,
-        head: &Outgoing,
-        replay: &Replay,
-        account: &mut Account,
-    ) -> Result<Answer, ProxyError> {
-        let ticket = Ticket::default();
-        let mut waiting = match self.gate.enter(key, ticket) {
+    async fn forward(&self, call: &Call<'_>, account: &mut Account) -> Result<Answer, ProxyError> {
+        let ticket = Ticket { deadline: None, class: call.place.class };
+        let mut waiting = match self.gate.enter(&call.place.key, ticket) {
             Ok(waiting) => waiting,
             Err(refusal) => return Ok(refused(&refusal, None, account)),
         };
@@ -208,8 +218,8 @@ impl Shared {
                 Ok(pass) => pass,
                 Err(refusal) => return Ok(refused(&refusal, last, account)),
             };
-            let sent = self.send(&pass, head, replay, account).await;
-            let Learnt { report, result } = self.learn(sent, head, replay, None).await;
+            let sent = self.send(&pass, call, account).await;
+            let Learnt { report, result } = self.learn(sent, call).await;
             match (pass.settle(&report), result) {
                 (Verdict::Answer(flight), Ok(response)) => return Ok(Answer::theirs(response, flight)),
                 (Verdict::Answer(_), Err(error)) => return Err(error),
@@ -226,12 +236,11 @@ impl Shared {
     async fn send(
         &self,
         pass: &Pass,
-        head: &Outgoing,
-        replay: &Replay,
+        call: &Call<'_>,
         account: &mut Account,
     ) -> Result<Response<Arriving>, ProxyError> {
         let started = clock::now();
-        let Sent { response, stale } = self.client.send(head, replay).await;
+        let Sent { response, stale } = call.client.send(&call.head, &call.replay).await;
         let duration = clock::now().saturating_duration_since(started);
         account.exchange().upstream += duration;
         let lane = Arc::clone(pass.lane());
@@ -312,6 +321,6 @@ fn random() -> [u8; 4] {
 
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Proxy({:?})", self.shared.client)
+        write!(f, "Proxy({:?})", self.shared.clients)
     }
 }

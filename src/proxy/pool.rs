@@ -5,24 +5,54 @@ use super::sending::Sending;
 use crate::gate::clock;
 use hyper::client::conn::http1::{Connection, SendRequest};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, sleep_until};
 
-/// Idle connections.
+/// Idle connections to one upstream.
 #[derive(Debug)]
 pub(super) struct Pool {
     idle: Mutex<Vec<Idle>>,
-    idle_max: usize,
+    room: Arc<Room>,
     next: AtomicU64,
+}
+
+/// Room for so many idle connections, of all pools that share it.
+#[derive(Debug)]
+pub(super) struct Room {
+    idle_max: usize,
+    idle: AtomicUsize,
+}
+
+impl Room {
+    pub(super) fn new(idle_max: usize) -> Self {
+        Self { idle_max, idle: AtomicUsize::new(0) }
+    }
+
+    fn place(self: &Arc<Self>) -> Option<Place> {
+        let more = |idle: usize| (idle < self.idle_max).then_some(idle + 1);
+        let taken = self.idle.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
+        taken.then(|| Place(Arc::clone(self)))
+    }
+}
+
+/// A place in a [`Room`], given back when dropped.
+#[derive(Debug)]
+struct Place(Arc<Room>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.idle.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
 struct Idle {
     lease: Lease,
     until: Instant,
+    _place: Place,
 }
 
 /// The use of one connection for one exchange. Dropping it closes the connection.
@@ -49,8 +79,8 @@ impl Lease {
 }
 
 impl Pool {
-    pub(super) fn new(idle_max: usize) -> Self {
-        Self { idle: Mutex::new(Vec::new()), idle_max, next: AtomicU64::new(0) }
+    pub(super) fn new(room: Arc<Room>) -> Self {
+        Self { idle: Mutex::new(Vec::new()), room, next: AtomicU64::new(0) }
     }
 
     /// No connection has been adopted yet.
@@ -62,7 +92,7 @@ impl Pool {
     pub(super) fn take(&self) -> Option<Lease> {
         let now = clock::now();
         let mut idle = self.lock();
-        while let Some(Idle { lease, until }) = idle.pop() {
+        while let Some(Idle { lease, until, .. }) = idle.pop() {
             if until > now && lease.sender.is_ready() {
                 return Some(lease);
             }
@@ -83,9 +113,8 @@ impl Pool {
     }
 
     fn put(&self, lease: Lease, until: Instant) {
-        let mut idle = self.lock();
-        if idle.len() < self.idle_max {
-            idle.push(Idle { lease, until });
+        if let Some(place) = self.room.place() {
+            self.lock().push(Idle { lease, until, _place: place });
         }
     }
 
@@ -137,5 +166,19 @@ async fn drive(
     }
     if let Some(pool) = pool.upgrade() {
         pool.remove(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_given_back() {
+        let room = Arc::new(Room::new(2));
+        let (first, second) = (room.place(), room.place());
+        assert!(first.is_some() && second.is_some() && room.place().is_none());
+        drop(first);
+        assert!(room.place().is_some());
     }
 }

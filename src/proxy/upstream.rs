@@ -12,9 +12,10 @@ use super::dial::{self, Dial, Dialled, Tower};
 use super::error::{ErrorKind, ProxyError};
 use super::failure::{Failed, explain};
 use super::headers;
-use super::pool::{Lease, Pool};
+use super::pool::{Lease, Pool, Room};
 use super::sending::{Invite, Sending};
-use crate::config::{ProxySettings, Upstream};
+use super::trust::{Trust, TrustError};
+use crate::config::{Config, ProxySettings, Upstream, UpstreamSettings};
 use crate::gate::clock;
 use http::header::{EXPECT, HOST};
 use http::uri::PathAndQuery;
@@ -71,14 +72,23 @@ pub(super) struct Sent {
     pub(super) stale: bool,
 }
 
-impl Client {
-    /// A client for `upstream` over TCP, with TLS and the platform's roots if its scheme is https.
-    ///
-    /// Roots that cannot be loaded are a warning; requests are then answered 502 with advice.
-    pub fn new(upstream: &Upstream, settings: &ProxySettings) -> Self {
-        Self::over(dial::platform(upstream, settings.connect_timeout), upstream, settings)
-    }
+/// A client for each upstream of `config`, in their order: over TCP, with TLS for https. The bound on kept connections
+/// holds for all of them together.
+///
+/// # Errors
+/// A [`TrustError`] when an upstream's own certificates cannot be used. That the platform's roots cannot be loaded is a
+/// warning; requests are then answered 502 with advice.
+pub fn clients(config: &Config) -> Result<Vec<Client>, TrustError> {
+    let trust = Trust::default();
+    let room = Arc::new(Room::new(config.proxy.pool_idle_max));
+    let client = |upstream: &UpstreamSettings| {
+        let dial = dial::to(upstream, config.proxy.connect_timeout, &trust)?;
+        Ok(Client::over(dial, &upstream.address, &config.proxy, &room))
+    };
+    config.upstreams.iter().map(client).collect()
+}
 
+impl Client {
     /// A client over `connector`: TLS with other roots, or memory.
     pub fn with_connector<C>(connector: C, upstream: &Upstream, settings: &ProxySettings) -> Self
     where
@@ -87,10 +97,11 @@ impl Client {
         C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
         C::Future: Send,
     {
-        Self::over(Box::new(Tower(connector)), upstream, settings)
+        let room = Arc::new(Room::new(settings.pool_idle_max));
+        Self::over(Box::new(Tower(connector)), upstream, settings, &room)
     }
 
-    fn over(dial: Box<dyn Dial>, upstream: &Upstream, settings: &ProxySettings) -> Self {
+    fn over(dial: Box<dyn Dial>, upstream: &Upstream, settings: &ProxySettings, room: &Arc<Room>) -> Self {
         let host = HeaderValue::from_str(upstream.authority.as_str())
             .expect("an authority consists of characters that a field may have");
         let origin = uri(upstream, PathAndQuery::from_static("/"));
@@ -99,7 +110,7 @@ impl Client {
             host,
             origin,
             dial,
-            pool: Arc::new(Pool::new(settings.pool_idle_max)),
+            pool: Arc::new(Pool::new(Arc::clone(room))),
             http2: Mutex::new(None),
             http2_made: AtomicU64::new(0),
             finding_out: tokio::sync::Mutex::new(()),

@@ -5,6 +5,7 @@
 
 use super::sink;
 pub use super::sink::Flush;
+use crate::config::{LogFormat, LogLevel, LogSettings};
 use crate::control::Event;
 use crate::observe::{Attempt, Exchange};
 use std::io;
@@ -15,41 +16,6 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, fmt};
-
-/// How much is logged, and how it looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LogSettings {
-    /// How much.
-    pub level: LogLevel,
-    /// How it looks.
-    pub format: LogFormat,
-}
-
-/// How much is logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogLevel {
-    /// What someone has to repair.
-    Error,
-    /// What may need a person's eye.
-    Warn,
-    /// What the program does and learns.
-    #[default]
-    Info,
-    /// One line per finished request as well.
-    Debug,
-    /// One line per try at the upstream as well.
-    Trace,
-}
-
-/// How a line looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line, for machines.
-    Json,
-}
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +58,9 @@ pub(super) fn event(event: &Event) {
         Event::Offered { lane } => trace!(%lane, "request asks for a place"),
         // The attempt's own line has its status.
         Event::Accepted { .. } => (),
-        Event::Started { lane, waited_seconds } => trace!(%lane, waited_seconds, "pass granted"),
+        Event::Started { lane, class, waited_seconds } => {
+            trace!(%lane, class = class.as_deref(), waited_seconds, "pass granted");
+        }
         Event::Throttled { lane, retry_after_seconds } => {
             debug!(%lane, retry_after_seconds, "the API refused a request");
         }
@@ -100,6 +68,7 @@ pub(super) fn event(event: &Event) {
         Event::Refused { lane, reason } => debug!(%lane, reason = reason.as_str(), "request is not served"),
         Event::Abandoned { lane } => debug!(%lane, "client left while it waited"),
         Event::Paused { lane, seconds } => info!(%lane, seconds, "lane holds back as the API asked"),
+        Event::Commanded { lane, command } => info!(%lane, ?command, "an operator's order"),
         Event::LimitLearnt { lane, requests_per_second, says } => {
             info!(%lane, requests_per_second, says, "limit learnt");
         }

@@ -5,7 +5,6 @@ mod metrics;
 mod series;
 mod sink;
 
-pub use logs::{LogFormat, LogLevel, LogSettings};
 pub use metrics::Levels;
 
 use crate::control::{Event, LaneView};

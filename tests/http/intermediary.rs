@@ -3,6 +3,7 @@
 use super::client::{Client, ask, request};
 use super::origin::{Origin, Reply, ok, reply};
 use super::through::{Through, eventually};
+use tidegate::config::Config;
 
 #[tokio::test]
 async fn heads_are_cleaned_and_everything_else_stays() {
@@ -182,10 +183,7 @@ async fn an_upstream_that_is_not_there_is_a_502_that_says_so() {
 
 #[tokio::test]
 async fn a_name_that_does_not_resolve_is_a_502_that_says_so() {
-    let upstream = "http://does-not-exist.invalid".parse().unwrap();
-    let settings = tidegate::config::ProxySettings::default();
-    let client = tidegate::proxy::Client::new(&upstream, &settings);
-    let through = Through::over(&upstream, settings, super::through::fixed(1000.0), client);
+    let through = Through::of(&Config::new("http://does-not-exist.invalid".parse().unwrap()));
     let response = ask(through.address, request("GET", "/", "", "")).await;
     assert_eq!(response.status, 502);
     assert!(response.field("proxy-status").unwrap().contains("error=dns_error"), "{response:?}");

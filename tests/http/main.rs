@@ -14,3 +14,4 @@ mod signals;
 mod stale;
 mod through;
 mod tls;
+mod upstreams;

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tidegate::config::{ProxySettings, Upstream};
+use tidegate::config::Config;
 use tidegate::gate::{Timer, clock};
 use tidegate::proxy::{Client, Proxy};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
@@ -114,14 +114,14 @@ impl World {
         script: impl Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Answer> + Send>> + Send + Sync + 'static,
         is_reachable: bool,
     ) -> Self {
-        let upstream: Upstream = "http://origin.test".parse().unwrap();
-        let settings = ProxySettings::default();
+        let mut config = Config::new("http://origin.test".parse().unwrap());
+        config.lanes = fixed(10_000.0);
         let connections = Arc::new(AtomicUsize::new(0));
         let tasks = Arc::new(Mutex::new(JoinSet::new()));
         let memory =
             Memory { script: Arc::new(script), tasks, connections: Arc::clone(&connections), is_reachable };
-        let client = Client::with_connector(memory, &upstream, &settings);
-        let (proxy, gate, told) = proxy(&upstream, settings, fixed(10_000.0), client);
+        let client = Client::with_connector(memory, &config.default_upstream().address, &config.proxy);
+        let (proxy, gate, told) = proxy(&config, vec![client]);
         let mut driver = JoinSet::new();
         driver.spawn(async move { gate.drive(Timer::runtime()).await });
         Self { proxy, told, connections, _driver: driver }

@@ -3,12 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tidegate::config::{ProxySettings, Upstream};
+use tidegate::config::{Config, ProxySettings};
 use tidegate::control::{Event, LanesSettings, LawName, Rate};
 use tidegate::control::{Lanes, RetryReason};
 use tidegate::gate::{Gate, Timer, clock};
 use tidegate::observe::{Attempt, Exchange, Observer};
-use tidegate::proxy::{Client, CredentialKey, Parts, Proxy, accept};
+use tidegate::proxy::{Client, CredentialKey, Parts, Proxy, accept, clients};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -70,22 +70,12 @@ pub(crate) fn fixed(rate: f64) -> LanesSettings {
 }
 
 /// Everything of a proxy but its sockets: for memory too.
-pub(crate) fn proxy(
-    upstream: &Upstream,
-    settings: ProxySettings,
-    lanes: LanesSettings,
-    client: Client,
-) -> (Proxy, Gate, Arc<Told>) {
+pub(crate) fn proxy(config: &Config, clients: Vec<Client>) -> (Proxy, Gate, Arc<Told>) {
     let told = Arc::new(Told::default());
     let observer: Arc<dyn Observer> = Arc::<Told>::clone(&told);
-    let gate = Gate::new(Lanes::new(lanes, clock::now()), Arc::clone(&observer));
-    let parts = Parts {
-        upstream: upstream.clone(),
-        settings,
-        gate: gate.clone(),
-        client,
-        credentials: CredentialKey::new([1; 32]),
-    };
+    let gate = Gate::new(Lanes::new(config.lanes.clone(), clock::now()), Arc::clone(&observer));
+    let credentials = CredentialKey::new([1; 32]);
+    let parts = Parts { config, gate: gate.clone(), clients, credentials };
     (Proxy::new(parts, observer), gate, told)
 }
 
@@ -100,20 +90,19 @@ impl Through {
         set: impl FnOnce(&mut ProxySettings),
         lanes: LanesSettings,
     ) -> Self {
-        let upstream: Upstream = format!("http://{origin}").parse().unwrap();
-        let mut settings = ProxySettings::default();
-        set(&mut settings);
-        let client = Client::new(&upstream, &settings);
-        Self::over(&upstream, settings, lanes, client)
+        let mut config = Config::new(format!("http://{origin}").parse().unwrap());
+        config.lanes = lanes;
+        set(&mut config.proxy);
+        Self::of(&config)
     }
 
-    pub(crate) fn over(
-        upstream: &Upstream,
-        settings: ProxySettings,
-        lanes: LanesSettings,
-        client: Client,
-    ) -> Self {
-        let (proxy, gate, told) = proxy(upstream, settings, lanes, client);
+    /// As `config` says, over TCP.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self::over(config, clients(config).unwrap())
+    }
+
+    pub(crate) fn over(config: &Config, clients: Vec<Client>) -> Self {
+        let (proxy, gate, told) = proxy(config, clients);
         let driven = gate.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { driven.drive(Timer::runtime()).await });

@@ -12,13 +12,15 @@ use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tidegate::config::{ProxySettings, Upstream};
+use tempfile::NamedTempFile;
+use tidegate::config::{Config, Upstream, UpstreamSettings};
 use tidegate::gate::clock;
-use tidegate::proxy::Client;
+use tidegate::proxy::{Client, clients};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -28,6 +30,7 @@ use tokio_rustls::TlsAcceptor;
 struct TlsOrigin {
     address: SocketAddr,
     certificate: CertificateDer<'static>,
+    pem: String,
     connections: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
@@ -39,7 +42,8 @@ impl TlsOrigin {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, format!("issued to {address}"));
-        let certificate = params.self_signed(&key).unwrap().der().clone();
+        let certificate = params.self_signed(&key).unwrap();
+        let (certificate, pem) = (certificate.der().clone(), certificate.pem());
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
@@ -73,7 +77,7 @@ impl TlsOrigin {
                 });
             }
         });
-        Self { address, certificate, connections, _tasks: tasks }
+        Self { address, certificate, pem, connections, _tasks: tasks }
     }
 }
 
@@ -102,9 +106,25 @@ fn through(address: SocketAddr, roots: &[CertificateDer<'static>]) -> Through {
         .enable_http1()
         .enable_http2()
         .build();
-    let settings = ProxySettings::default();
-    let client = Client::with_connector(connector, &upstream, &settings);
-    Through::over(&upstream, settings, fixed(10_000.0), client)
+    let mut config = Config::new(upstream);
+    config.lanes = fixed(10_000.0);
+    let client = Client::with_connector(connector, &config.default_upstream().address, &config.proxy);
+    Through::over(&config, vec![client])
+}
+
+/// A configuration for `https://localhost:PORT` over TCP, as it is started for real.
+fn config(address: SocketAddr, set: impl FnOnce(&mut UpstreamSettings)) -> Config {
+    let mut config = Config::new(format!("https://localhost:{}", address.port()).parse().unwrap());
+    config.lanes = fixed(10_000.0);
+    set(&mut config.upstreams[0]);
+    config
+}
+
+/// A PEM file with this text.
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    file
 }
 
 /// After so long an origin says goodbye to its HTTP/2 connections.
@@ -164,7 +184,7 @@ async fn a_certificate_that_nobody_trusts_is_a_502_that_says_what_to_do() {
         let response = ask(through.address, request("POST", "/", "", "abc")).await;
         assert_eq!(response.status, 502);
         assert!(response.field("proxy-status").unwrap().contains("error=tls_certificate_error"));
-        assert!(response.text().contains("SSL_CERT_FILE"), "{}", response.text());
+        assert!(response.text().contains("--upstream-ca"), "{}", response.text());
         assert!(response.text().contains(word), "{}", response.text());
     }
 }
@@ -185,4 +205,43 @@ async fn a_port_that_speaks_no_tls_is_a_502_that_says_so() {
     assert_eq!(response.status, 502, "{}", response.text());
     assert!(response.field("proxy-status").unwrap().contains("error=tls_protocol_error"));
     assert!(response.text().contains("http:// in --upstream"), "{}", response.text());
+}
+
+#[tokio::test]
+async fn a_private_ca_is_trusted_where_it_is_named_and_nowhere_else() {
+    let (origin, other) =
+        (TlsOrigin::start("localhost", &[]).await, TlsOrigin::start("localhost", &[]).await);
+    let ca = file(&format!("Our own:\n{}{}", other.pem, origin.pem));
+    for (ca, status) in [(Some(ca.path().to_owned()), 200), (None, 502)] {
+        let through = Through::of(&config(origin.address, |upstream| upstream.ca = ca));
+        let response = ask(through.address, request("POST", "/", "", "abc")).await;
+        assert_eq!(response.status, status, "{}", response.text());
+    }
+}
+
+#[test]
+fn a_file_of_certificates_that_cannot_be_used_is_an_error_at_the_start() {
+    let empty = file("nothing here");
+    let damaged = file("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let cut = file("-----BEGIN CERTIFICATE-----\nAAAA\n");
+    for (path, word) in [
+        (Path::new("/does/not/exist.pem"), "cannot be read"),
+        (empty.path(), "has no certificate in it"),
+        (damaged.path(), "certificate 1 is not valid"),
+        (cut.path(), "certificate 1 is not valid"),
+    ] {
+        let config = config(([127, 0, 0, 1], 1).into(), |upstream| upstream.ca = Some(path.to_owned()));
+        let error = clients(&config).unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains(path.to_str().unwrap()), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn any_certificate_is_accepted_only_where_the_operator_said_so() {
+    let wrong = TlsOrigin::start("other.example", &[b"h2", b"http/1.1"]).await;
+    for (verify, status) in [(false, 200), (true, 502)] {
+        let through = Through::of(&config(wrong.address, |upstream| upstream.verify = verify));
+        let response = ask(through.address, request("POST", "/", "", "abc")).await;
+        assert_eq!(response.status, status, "{}", response.text());
+    }
 }

@@ -7,6 +7,7 @@
 )]
 
 mod client;
+mod config;
 mod drain;
 #[path = "../support/process.rs"]
 mod process;

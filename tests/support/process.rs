@@ -37,6 +37,11 @@ impl Tidegate {
         Self::start(&[&args, more].concat())
     }
 
+    /// `tidegate run` with nothing but `args`.
+    pub(crate) fn run_with(args: &[&str]) -> Self {
+        Self::start(&[&["run"], args].concat())
+    }
+
     /// `tidegate sim` on a free port.
     pub(crate) fn sim(more: &[&str]) -> Self {
         Self::start(&[&["sim", "--listen", "127.0.0.1:0"], more].concat())

@@ -6,6 +6,7 @@
 
 mod settling;
 
+use super::command::Command;
 use super::event::{Event, RefusalReason};
 use super::key::{LaneKey, Level};
 use super::lane::{Lane, Node, SAME};
@@ -73,13 +74,12 @@ impl Lanes {
         let Some(lane) = self.roster.get_mut(index) else { return Err(Refusal::draining(&"none".into())) };
         lane.used_at = now;
         self.events.push_back(Event::Offered { lane: Arc::clone(&lane.name) });
-        let ahead = lane.queue.len();
         let too_late = |wait: f64| now + wait > deadline + (PREDICTION_SLACK - 1.0) * wait;
         let reason = if draining {
             Some(RefusalReason::Draining)
-        } else if ahead >= tickets_max {
+        } else if lane.queue.len() >= tickets_max {
             Some(RefusalReason::QueueFull)
-        } else if lane.predicted_wait(now, ahead).is_some_and(too_late) {
+        } else if lane.predicted_wait(now, lane.queue.ahead(ticket.class)).is_some_and(too_late) {
             Some(RefusalReason::Deadline)
         } else {
             None
@@ -88,13 +88,22 @@ impl Lanes {
             return Err(self.refuse(now, index, reason));
         }
         // Tells the law that nothing waited until now, if so.
-        lane.node.law.rate(now, lane.queue.ready_len());
+        lane.node.hear(now, lane.queue.ready_len());
         let id = TicketId(self.next_ticket);
         self.next_ticket += 1;
-        lane.queue.insert(id, deadline, None);
+        lane.queue.insert(id, ticket.class, deadline, None);
         let name = Arc::clone(&lane.name);
-        self.tickets
-            .insert(id, Entry { lane: index, deadline, queued_at: now, returns: 0, state: State::Waiting });
+        self.tickets.insert(
+            id,
+            Entry {
+                lane: index,
+                class: ticket.class,
+                deadline,
+                queued_at: now,
+                returns: 0,
+                state: State::Waiting,
+            },
+        );
         self.schedule(now, index);
         Ok((id, name))
     }
@@ -157,8 +166,7 @@ impl Lanes {
         let indices: Vec<u32> = self.roster.iter().map(|(index, _)| index).collect();
         for index in indices {
             if let Some(lane) = self.roster.get_mut(index) {
-                let order: Vec<TicketId> = lane.queue.in_order().collect();
-                for (ahead, id) in order.into_iter().enumerate() {
+                for (id, ahead) in lane.queue.in_order() {
                     let in_time = lane.predicted_wait(now, ahead).is_none_or(|wait| now + wait < until);
                     lane.queue.hasten(id, if in_time { until } else { now });
                 }
@@ -167,10 +175,26 @@ impl Lanes {
         }
     }
 
+    /// Tells the lane of that name what an operator wants; false if there is none.
+    pub fn command(&mut self, now: Instant, name: &str, command: Command) -> bool {
+        let now = self.seconds(now);
+        let Some(index) = self.roster.find_name(name) else { return false };
+        let Some(lane) = self.roster.get_mut(index) else { return false };
+        lane.node.obey(now, command, self.settings.law_of(&lane.key));
+        if command == Command::Forget {
+            lane.told = None;
+            let key = lane.key.clone();
+            self.roster.forget_legacy(&key);
+        }
+        self.events.push_back(Event::Commanded { lane: name.into(), command });
+        self.schedule(now, index);
+        true
+    }
+
     /// Puts a limit on everything of `key`'s credential or upstream: a node that must grant as well.
     pub fn limit_shared(&mut self, level: Level, key: &LaneKey, rate: Rate) {
         if level != Level::Route {
-            self.shared.insert(level, key, Node::new(Law::Fixed(rate)));
+            self.shared.insert(level, key, Node::new(Law::Fixed(rate), None));
         }
     }
 
@@ -182,7 +206,8 @@ impl Lanes {
     /// Every lane as it is now, in order of name.
     pub fn snapshot(&self, now: Instant) -> Vec<LaneView> {
         let now = self.seconds(now);
-        let mut views: Vec<LaneView> = self.roster.iter().map(|(_, lane)| lane.view(now)).collect();
+        let mut views: Vec<LaneView> =
+            self.roster.iter().map(|(_, lane)| lane.view(now, &self.settings)).collect();
         views.sort_by(|a, b| a.name.cmp(&b.name));
         views
     }
@@ -192,7 +217,7 @@ impl Lanes {
         let lane = self.roster.get_mut(index)?;
         lane.queue.wake(now + SAME);
         // A pause beyond a ticket's deadline is an answer already.
-        let horizon = lane.node.paused_until().max(now);
+        let horizon = lane.node.pause_end().max(now);
         if let Some(id) = lane.queue.expired(horizon) {
             self.tickets.remove(&id);
             let refusal = self.refuse(now, index, late_reason(self.draining_until));
@@ -201,15 +226,15 @@ impl Lanes {
         if lane.queue.ready_len() == 0 || lane.ready_at(&mut self.shared, now) > now + SAME {
             return None;
         }
-        let id = lane.queue.candidate(lane.node.law.probes())?;
-        lane.queue.remove(id);
+        let id = lane.queue.take(lane.node.probes())?;
         lane.in_flight += 1;
         let own = lane.node.take(now);
         let shared = self.shared.take(&lane.key, now);
         let entry = self.tickets.get_mut(&id)?;
         entry.state = State::Started(Stamps { own, shared });
         let waited_seconds = (now - entry.queued_at).max(0.0);
-        self.events.push_back(Event::Started { lane: Arc::clone(&lane.name), waited_seconds });
+        let class = self.settings.class_name(entry.class);
+        self.events.push_back(Event::Started { lane: Arc::clone(&lane.name), class, waited_seconds });
         Some(Step::Start(id))
     }
 
@@ -245,16 +270,13 @@ impl Lanes {
             lane.ready_at(&mut self.shared, now)
         } else {
             // Tells the law that nothing waits from now on.
-            lane.node.law.rate(now, 0);
+            lane.node.hear(now, 0);
             f64::INFINITY
         };
         let change = lane.queue.next_change();
         // A deadline that a pause makes impossible is due now.
-        let change = if change <= lane.node.paused_until() && lane.queue.doomed(lane.node.paused_until()) {
-            now
-        } else {
-            change
-        };
+        let pause_end = lane.node.pause_end();
+        let change = if change <= pause_end && lane.queue.doomed(pause_end) { now } else { change };
         let wake = start.min(change);
         self.agenda.remove(&(Moment(lane.wake), index));
         lane.wake = wake;

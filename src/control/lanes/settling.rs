@@ -5,7 +5,7 @@ use crate::control::announcement::Announcement;
 use crate::control::event::{Event, RefusalReason, RetryReason};
 use crate::control::key::Level;
 use crate::control::lane::SAME;
-use crate::control::law::{Answer, Law};
+use crate::control::law::Answer;
 use crate::control::outcome::{Hint, Outcome, Report};
 use crate::control::retry::{PAUSING_SECONDS, Rest, pause_seconds, rest, seconds_of};
 use crate::control::ticket::{Settled, Stamps, State, TicketId};
@@ -57,7 +57,7 @@ impl Lanes {
             Outcome::Accepted | Outcome::Failed | Outcome::Ignored => None,
         };
         let paused_before = lane.node.paused_until();
-        lane.node.law.settle(now, stamps.own, answer_at(Level::Route), told);
+        lane.node.settle(now, stamps.own, answer_at(Level::Route), told);
         self.shared.settle(&lane.key, now, &stamps.shared, answer_at);
         match outcome {
             Outcome::Accepted => {
@@ -68,8 +68,8 @@ impl Lanes {
                 lane.throttled_total += 1;
                 let retry_after_seconds = seconds_of(hint);
                 self.events.push_back(Event::Throttled { lane: Arc::clone(&lane.name), retry_after_seconds });
-                let law_decides = !matches!(lane.node.law, Law::Fixed(_));
-                lane.node.pause(now, pause.filter(|_| !law_decides));
+                let law_pauses = lane.node.law_pauses();
+                lane.node.pause(now, pause.filter(|_| !law_pauses));
             }
             Outcome::Overloaded(_) => lane.node.pause(now, pause),
             Outcome::Failed | Outcome::Ignored => (),
@@ -123,7 +123,7 @@ impl Lanes {
             Rest::TooLong => {
                 entry.state = State::Waiting;
                 lane.in_flight = lane.in_flight.saturating_sub(1);
-                lane.queue.insert(id, now, None);
+                lane.queue.insert(id, entry.class, now, None);
                 return Settled::Again;
             }
         };
@@ -131,8 +131,8 @@ impl Lanes {
         entry.state = State::Waiting;
         entry.queued_at = now;
         lane.in_flight = lane.in_flight.saturating_sub(1);
-        lane.node.law.rate(now, lane.queue.ready_len());
-        lane.queue.insert(id, deadline, Some(now + seconds));
+        lane.node.hear(now, lane.queue.ready_len());
+        lane.queue.insert(id, entry.class, deadline, Some(now + seconds));
         self.events.push_back(Event::Retried { lane: Arc::clone(&lane.name), reason });
         Settled::Again
     }

@@ -152,6 +152,11 @@ impl Learnt {
         self.hold_back.pause_until()
     }
 
+    /// Holds back no longer: an operator knows better than the last refusal.
+    pub(super) fn resume(&mut self) {
+        self.hold_back = HoldBack::new();
+    }
+
     pub(super) fn probes(&self) -> bool {
         self.surplus >= 1.0
     }

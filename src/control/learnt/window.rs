@@ -45,7 +45,7 @@ impl LongWindow {
 
     /// The next departure that this budget allows; spread evenly while more than a few wait.
     pub(super) fn earliest(&mut self, now: f64, waiting: usize, history: &History) -> f64 {
-        if now > self.next_trial {
+        if now > self.next_trial && waiting > 0 {
             self.requests = self.requests.saturating_add(self.extra);
             self.extra = (2 * self.extra).min((self.requests / 8).max(1));
             self.next_trial = now + self.seconds;

@@ -1,0 +1,154 @@
+//! What each key of the tables that stand once means, and what range it has.
+
+use super::log::{LogFormat, LogLevel};
+use super::problem::Origin;
+use super::reader::Reader;
+use super::token::token;
+use super::value::{address, bytes, count, parsed, text, time, word};
+use super::{AdmissionSettings, Config, ReplayPolicy};
+use crate::control::{LawName, LawSettings, Quota};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Reads every table that stands once.
+pub(super) fn read(root: &mut Reader<'_>, config: &mut Config) {
+    config.state_dir = root.read("state_dir", |value| text(value, "/var/lib/tidegate").map(PathBuf::from));
+    root.table("listen", |table| listen(table, config));
+    root.table("admin", |table| admin(table, config));
+    root.table("log", |table| {
+        table.set(&mut config.log.level, "level", word(LEVELS));
+        table.set(&mut config.log.format, "format", word(FORMATS));
+    });
+    root.table("drain", |table| table.set(&mut config.grace, "grace", time(Duration::ZERO..=DAY)));
+    root.table("law", |table| {
+        law(table, "name", &mut config.lanes.law);
+        config.lanes.ceiling = table.read("ceiling", parsed("300/min"));
+        let law = &mut config.lanes.law;
+        if let Some(rate) = table.read("start_rate", parsed::<Quota>("4/s")) {
+            law.start_rate = rate.rate();
+        }
+        let doubling = time(Duration::from_millis(100)..=Duration::from_mins(1));
+        if let Some(doubling) = table.read("start_doubling", doubling) {
+            law.start_doubling_seconds = doubling.as_secs_f64();
+        }
+    });
+    root.table("queue", |table| queue(table, config));
+    root.table("replay", |table| replay(table, config));
+    root.table("forward", |table| forward(table, config));
+    root.table("admission", |table| config.admission = admission(table));
+}
+
+fn listen(table: &mut Reader<'_>, config: &mut Config) {
+    let proxy = &mut config.proxy;
+    table.set(&mut config.listen, "address", |value| address(text(value, "127.0.0.1:8080")?));
+    table.set(&mut proxy.connections_max, "connections_max", count(1..=1_000_000));
+    table.set(&mut proxy.head_timeout, "head_timeout", time(BRIEF..=HOUR));
+    table.set(&mut proxy.keep_alive_idle, "keep_alive_idle", time(BRIEF..=DAY));
+    table.set(&mut proxy.body_idle, "body_idle", time(BRIEF..=DAY));
+    // hyper refuses to work with less than 8 KiB.
+    table.set(&mut proxy.head_bytes_max, "head_bytes_max", bytes(8 << 10..=1 << 20));
+}
+
+fn admin(table: &mut Reader<'_>, config: &mut Config) {
+    table.set(&mut config.admin, "address", |value| address(text(value, "127.0.0.1:9464")?));
+    config.admin_token =
+        table.read("token_file", |value| token(text(value, "/etc/tidegate/token")?.as_ref()));
+}
+
+/// The keys that `[law]` has in common with a lane; `law_key` is what the law's own name is called there.
+pub(super) fn law(table: &mut Reader<'_>, law_key: &'static str, law: &mut LawSettings) {
+    table.set(&mut law.name, law_key, word(LAWS));
+    let rate = table.read("rate", parsed::<Quota>("10/s"));
+    match (law.name, rate) {
+        (LawName::Fixed, Some(rate)) => law.fixed_rate = rate.rate(),
+        (LawName::Fixed, None) => {
+            // One that is there is wrong, and was told.
+            if table.origin_of("rate") == Origin::Default {
+                let origin = table.origin_of(law_key);
+                let rate = if matches!(origin, Origin::Flag(_)) { "--rate 10/s" } else { "rate = \"10/s\"" };
+                table.wrong(origin, law_key, format!("\"fixed\" needs a pace: add for example {rate}"));
+            }
+        }
+        (LawName::Learnt | LawName::Aimd, Some(_)) => {
+            let origin = table.origin_of("rate");
+            let (add, leave) = match origin {
+                Origin::Flag(flag) => ("--law fixed".to_owned(), flag),
+                _ => (format!("{law_key} = \"fixed\""), "rate"),
+            };
+            let text = format!(
+                "goes with the law \"fixed\" only, because the other laws find the pace themselves: add {add}, or \
+                 leave {leave} out"
+            );
+            table.wrong(origin, "rate", text);
+        }
+        (LawName::Learnt | LawName::Aimd, None) => (),
+    }
+    if let Some(period) = table.read("probe_period", time(Duration::from_secs(5)..=HOUR)) {
+        law.probe_period_seconds = period.as_secs_f64();
+    }
+}
+
+/// The longest that a request may wait, in `[queue]` and in a lane.
+pub(super) fn deadline(table: &mut Reader<'_>, deadline: &mut Duration) {
+    table.set(deadline, "deadline", time(Duration::ZERO..=DAY));
+}
+
+fn queue(table: &mut Reader<'_>, config: &mut Config) {
+    let queue = &mut config.lanes.queue;
+    deadline(table, &mut queue.deadline);
+    table.set(&mut queue.lane_tickets_max, "lane_tickets_max", count(1..=1_000_000));
+    table.set(&mut queue.lanes_max, "lanes_max", count(1..=100_000));
+    table.set(&mut queue.lane_idle, "lane_idle", time(Duration::from_secs(1)..=DAY));
+    table.set(&mut config.proxy.route_classes_max, "routes_max", count(1..=10_000));
+}
+
+fn replay(table: &mut Reader<'_>, config: &mut Config) {
+    let (proxy, retry) = (&mut config.proxy, &mut config.lanes.retry);
+    table.set(&mut proxy.replay_on_429, "on_429", word(REPLAYS));
+    table.set(&mut proxy.replay_bytes_max, "bytes_max", bytes(0..=1 << 30));
+    table.set(&mut proxy.replay_bytes_total_max, "bytes_total_max", bytes(0..=64 << 30));
+    if proxy.replay_bytes_max > proxy.replay_bytes_total_max {
+        let origin = table.origin_of("bytes_max").max(table.origin_of("bytes_total_max"));
+        table.wrong(
+            origin,
+            "bytes_max",
+            "is more than bytes_total_max, which holds for all requests together",
+        );
+    }
+    table.set(&mut retry.retry_after_max, "retry_after_max", time(Duration::ZERO..=DAY));
+    table.set(&mut retry.attempts_max, "attempts_max", count(1..=100));
+}
+
+fn forward(table: &mut Reader<'_>, config: &mut Config) {
+    let proxy = &mut config.proxy;
+    table.set(&mut proxy.connect_timeout, "connect_timeout", time(BRIEF..=HOUR));
+    table.set(&mut proxy.response_head_timeout, "response_head_timeout", time(BRIEF..=DAY));
+    table.set(&mut proxy.stream_idle, "stream_idle", time(BRIEF..=DAY));
+    table.set(&mut proxy.pool_idle, "pool_idle", time(Duration::ZERO..=HOUR));
+    table.set(&mut proxy.pool_idle_max, "pool_idle_max", count(0..=100_000));
+}
+
+fn admission(table: &mut Reader<'_>) -> Option<AdmissionSettings> {
+    let quota = table.read("quota", parsed("100/s"));
+    let burst = table.read("burst", count(1..=1_000_000));
+    let clients_max = table.read("clients_max", count(1..=1_000_000));
+    Some(AdmissionSettings { quota: quota?, burst: burst?, clients_max: clients_max? })
+}
+
+const LEVELS: &[(&str, LogLevel)] = &[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+const LAWS: &[(&str, LawName)] =
+    &[("learnt", LawName::Learnt), ("aimd", LawName::Aimd), ("fixed", LawName::Fixed)];
+const REPLAYS: &[(&str, ReplayPolicy)] =
+    &[("all", ReplayPolicy::All), ("idempotent", ReplayPolicy::Idempotent), ("none", ReplayPolicy::None)];
+
+/// The shortest timeout that a network keeps.
+const BRIEF: Duration = Duration::from_millis(100);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
