@@ -96,7 +96,9 @@ impl App {
         let mut servants = JoinSet::new();
         servants.spawn(drive(gate.clone()));
         let levels = levels(&config, proxy, Arc::clone(&draining));
-        let pages = admin::router(Admin { gate: gate.clone(), telemetry, levels }, admin.ip().is_loopback());
+        let token = config.admin_token.clone();
+        let pages =
+            admin::router(Admin { gate: gate.clone(), telemetry, levels, token }, admin.ip().is_loopback());
         servants.spawn(async {
             admin::serve(pages_at, pages).await;
             "the admin listener"

@@ -62,12 +62,15 @@ pub(super) struct Vectors {
     pub(super) abandoned: IntCounterVec,
     pub(super) queue_wait: HistogramVec,
     pub(super) upstream_duration: HistogramVec,
+    /// By class, over all lanes.
+    class_queue_wait: HistogramVec,
 }
 
 /// What is set at each scrape.
 #[derive(Debug)]
 struct Gauges {
     queue_depth: IntGaugeVec,
+    class_queue_depth: IntGaugeVec,
     in_flight: IntGaugeVec,
     pace: GaugeVec,
     limit: GaugeVec,
@@ -124,8 +127,10 @@ impl Metrics {
             Event::LaneForgotten { lane } => self.series.forget(&self.vectors, lane),
             Event::Offered { lane } => self.lane(lane).offered.inc(),
             Event::Accepted { lane } => self.lane(lane).accepted.inc(),
-            Event::Started { lane, waited_seconds, .. } => {
+            Event::Started { lane, class, waited_seconds } => {
                 self.lane(lane).queue_wait.observe(*waited_seconds);
+                let class = class.as_deref().unwrap_or(OTHER);
+                self.vectors.class_queue_wait.with_label_values(&[class]).observe(*waited_seconds);
             }
             Event::Throttled { lane, .. } => self.lane(lane).throttled.inc(),
             Event::Retried { lane, reason } => self.lane(lane).retried(*reason),
@@ -173,9 +178,9 @@ impl Vectors {
         let counters = |name: &str, help: &str, labels: &[&str]| {
             registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
         };
-        let histograms = |name: &str, help: &str, buckets: &[f64]| {
+        let histograms = |name: &str, help: &str, label: &str, buckets: &[f64]| {
             let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-            registered(registry, HistogramVec::new(options, &["lane"])?)
+            registered(registry, HistogramVec::new(options, &[label])?)
         };
         Ok(Self {
             requests: counters(
@@ -221,12 +226,20 @@ impl Vectors {
             queue_wait: histograms(
                 "tidegate_queue_wait_seconds",
                 "Time from entering the queue to the pass, each turn by itself.",
+                "lane",
                 &QUEUE_BUCKETS,
             )?,
             upstream_duration: histograms(
                 "tidegate_upstream_duration_seconds",
                 "Time from the pass to the upstream's response head, or to the failure.",
+                "lane",
                 &UPSTREAM_BUCKETS,
+            )?,
+            class_queue_wait: histograms(
+                "tidegate_class_queue_wait_seconds",
+                "Time from entering the queue to the pass, by class; \"other\" is what belongs to none.",
+                "class",
+                &QUEUE_BUCKETS,
             )?,
         })
     }
@@ -234,15 +247,20 @@ impl Vectors {
 
 impl Gauges {
     fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let whole = |name: &str, help: &str| {
-            registered(registry, IntGaugeVec::new(Opts::new(name, help), &["lane"])?)
+        let whole = |name: &str, help: &str, label: &str| {
+            registered(registry, IntGaugeVec::new(Opts::new(name, help), &[label])?)
         };
         let real =
             |name: &str, help: &str| registered(registry, GaugeVec::new(Opts::new(name, help), &["lane"])?);
         let one = |name: &str, help: &str| gauge(registry, name, help);
         Ok(Self {
-            queue_depth: whole("tidegate_queue_depth", "Requests that wait for their pass.")?,
-            in_flight: whole("tidegate_in_flight", "Requests sent whose exchange is not over.")?,
+            queue_depth: whole("tidegate_queue_depth", "Requests that wait for their pass.", "lane")?,
+            class_queue_depth: whole(
+                "tidegate_class_queue_depth",
+                "Requests that wait for their pass, by class; \"other\" is what belongs to none.",
+                "class",
+            )?,
+            in_flight: whole("tidegate_in_flight", "Requests sent whose exchange is not over.", "lane")?,
             pace: real(
                 "tidegate_lane_pace_requests_per_second",
                 "How fast requests of the lane may leave now.",
@@ -299,6 +317,7 @@ impl Gauges {
 
     fn clear_lanes(&self) {
         self.queue_depth.reset();
+        self.class_queue_depth.reset();
         self.in_flight.reset();
         self.pace.reset();
         self.limit.reset();
@@ -308,6 +327,12 @@ impl Gauges {
     /// Lanes that share the label `other` are summed; of their limits none can be told.
     fn add_lane(&self, label: &str, lane: &LaneView) {
         self.queue_depth.with_label_values(&[label]).add(signed(lane.queue_depth));
+        let mut unclassed = lane.queue_depth;
+        for class in &lane.classes {
+            self.class_queue_depth.with_label_values(&[&class.name]).add(signed(class.queue_depth));
+            unclassed = unclassed.saturating_sub(class.queue_depth);
+        }
+        self.class_queue_depth.with_label_values(&[OTHER]).add(signed(unclassed));
         self.in_flight.with_label_values(&[label]).add(signed(lane.in_flight));
         self.pace.with_label_values(&[label]).add(lane.pace);
         let paused: Gauge = self.paused.with_label_values(&[label]);
@@ -366,7 +391,7 @@ const UPSTREAM_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{LaneKey, LimitView, RefusalReason, RetryReason};
+    use crate::control::{ClassView, LaneKey, LimitView, RefusalReason, RetryReason};
     use crate::control::{LawName, LimitModel, LimitSource};
     use http::StatusCode;
     use std::time::Duration;
@@ -387,7 +412,7 @@ mod tests {
                 says: "300/min".into(),
             }),
             queue_depth,
-            classes: Vec::new(),
+            classes: vec![ClassView { name: "production".into(), share: 0.5, queue_depth: 1 }],
             in_flight: 2,
             accepted_total: 7,
             throttled_total: 1,
@@ -420,6 +445,7 @@ mod tests {
             Event::LaneMade { lane: Arc::clone(&lane) },
             Event::Offered { lane: Arc::clone(&lane) },
             Event::Started { lane: Arc::clone(&lane), class: None, waited_seconds: 0.2 },
+            Event::Started { lane: Arc::clone(&lane), class: Some("production".into()), waited_seconds: 0.3 },
             Event::Accepted { lane: Arc::clone(&lane) },
             Event::Throttled { lane: Arc::clone(&lane), retry_after_seconds: None },
             Event::Retried { lane: Arc::clone(&lane), reason: RetryReason::Throttled },
@@ -453,6 +479,10 @@ mod tests {
             r#"tidegate_lane_limit_requests_per_second{lane="messages@3f9a"} 5"#,
             r#"tidegate_lane_paused_seconds{lane="messages@3f9a"} 1.5"#,
             r#"tidegate_queue_wait_seconds_bucket{lane="messages@3f9a",le="0.25"} 1"#,
+            r#"tidegate_class_queue_wait_seconds_bucket{class="other",le="0.25"} 1"#,
+            r#"tidegate_class_queue_wait_seconds_count{class="production"} 1"#,
+            r#"tidegate_class_queue_depth{class="other"} 2"#,
+            r#"tidegate_class_queue_depth{class="production"} 1"#,
             r#"tidegate_upstream_duration_seconds_count{lane="messages@3f9a"} 2"#,
             "tidegate_lanes 1",
             "tidegate_lanes_max 5",
