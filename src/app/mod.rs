@@ -89,7 +89,9 @@ impl App {
         let mut servants = JoinSet::new();
         servants.spawn(drive(gate.clone()));
         let levels = levels(&config, proxy, Arc::clone(&draining));
-        let pages = admin::router(Admin { gate: gate.clone(), telemetry, levels }, admin.ip().is_loopback());
+        let token = config.admin_token.clone();
+        let pages =
+            admin::router(Admin { gate: gate.clone(), telemetry, levels, token }, admin.ip().is_loopback());
         servants.spawn(async {
             admin::serve(pages_at, pages).await;
             "the admin listener"
@@ -181,11 +183,13 @@ fn levels(config: &Config, proxy: Proxy, draining: Arc<AtomicBool>) -> Arc<dyn F
         queue_tickets_max: config.lanes.queue.lane_tickets_max,
         replay_buffer_bytes_max: config.proxy.replay_bytes_total_max,
         client_connections_max: config.proxy.connections_max,
+        admission_callers_max: config.admission.map_or(0, |admission| admission.clients_max),
         ..Levels::default()
     };
     Arc::new(move || Levels {
         replay_buffer_bytes: proxy.replay_bytes_in_use(),
         client_connections: proxy.connections(),
+        admission_callers: proxy.callers(),
         draining: draining.load(Ordering::Relaxed),
         ..bounds
     })
