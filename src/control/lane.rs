@@ -10,7 +10,7 @@ use super::rate::{Quota, Rate};
 use super::retry::PAUSING_SECONDS;
 use super::settings::{LanesSettings, LawSettings};
 use super::shared::Shared;
-use super::{LaneKey, LaneView, LimitView};
+use super::{ClassView, LaneKey, LaneView, LimitView};
 use std::sync::Arc;
 
 /// Two moments closer than this are the same: what a conversion between clock and seconds may lose.
@@ -204,12 +204,12 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(key: LaneKey, name: Arc<str>, node: Node, now: f64) -> Self {
+    pub(super) fn new(key: LaneKey, name: Arc<str>, node: Node, queue: Queue, now: f64) -> Self {
         Self {
             key,
             name,
             node,
-            queue: Queue::default(),
+            queue,
             in_flight: 0,
             accepted_total: 0,
             throttled_total: 0,
@@ -232,12 +232,12 @@ impl Lane {
 
     /// Seconds until a ticket behind `ahead` others would leave; `None` while the pace is still being found, and in a
     /// pause without end.
-    pub(super) fn predicted_wait(&self, now: f64, ahead: usize) -> Option<f64> {
+    pub(super) fn predicted_wait(&self, now: f64, ahead: f64) -> Option<f64> {
         let pause = (self.node.paused_until() - now).max(0.0);
         if self.node.is_starting() || pause.is_infinite() {
             return None;
         }
-        Some(pause + ahead as f64 * self.node.pace().interval_seconds())
+        Some(pause + ahead * self.node.pace().interval_seconds())
     }
 
     /// Seconds until the queue has drained, for a Retry-After: whole, at least 1, at most a minute.
@@ -246,7 +246,8 @@ impl Lane {
         (pause + self.queue.len() as f64 * self.node.pace().interval_seconds()).ceil().clamp(1.0, 60.0)
     }
 
-    pub(super) fn view(&self, now: f64) -> LaneView {
+    /// As it is shown; `settings` know what classes are called.
+    pub(super) fn view(&self, now: f64, settings: &LanesSettings) -> LaneView {
         LaneView {
             name: Arc::clone(&self.name),
             key: self.key.clone(),
@@ -255,11 +256,20 @@ impl Lane {
             pinned: self.node.orders.pinned(),
             limit: self.node.limit(),
             queue_depth: self.queue.len(),
-            classes: Vec::new(),
+            classes: self.classes(settings),
             in_flight: self.in_flight,
             accepted_total: self.accepted_total,
             throttled_total: self.throttled_total,
             paused_seconds: (self.node.paused_until() - now).max(0.0),
         }
+    }
+    fn classes(&self, settings: &LanesSettings) -> Vec<ClassView> {
+        if settings.classes.is_empty() {
+            return Vec::new();
+        }
+        let names = settings.classes.iter().map(|class| Arc::clone(&class.name));
+        let names = std::iter::once("other".into()).chain(names);
+        let view = |(name, (share, queue_depth))| ClassView { name, share, queue_depth };
+        names.zip(self.queue.classes()).map(view).collect()
     }
 }

@@ -29,6 +29,7 @@ mod roster;
 mod settings;
 mod shared;
 mod ticket;
+mod turns;
 
 pub use announcement::{AnnouncedBy, Announcement};
 pub use command::Command;

@@ -1,9 +1,11 @@
-//! Who is next, and who is too late: a lane's bounded queue, first in first out, with deadlines.
+//! Who is next, and who is too late: a lane's bounded queue, first in first out within a class, with deadlines.
 //!
 //! A ticket that the API refused keeps its place: when its wait is over it stands where it stood. All operations
 //! are O(log n).
 
-use super::ticket::TicketId;
+use super::settings::ClassSettings;
+use super::ticket::{ClassId, TicketId};
+use super::turns::Turns;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,21 +36,32 @@ impl Ord for Moment {
 /// Where a ticket stands. Identifiers grow, so they are the order of arrival.
 #[derive(Clone, Copy, Debug)]
 struct Place {
+    class: ClassId,
     deadline: f64,
     /// Set while the ticket waits out its own Retry-After.
     not_before: Option<f64>,
 }
 
 /// The tickets of one lane that wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Queue {
     places: BTreeMap<TicketId, Place>,
-    ready: BTreeSet<TicketId>,
+    turns: Turns,
     resting: BTreeSet<(Moment, TicketId)>,
     deadlines: BTreeSet<(Moment, TicketId)>,
 }
 
 impl Queue {
+    /// Nobody waits yet; `classes` will take turns.
+    pub(super) fn new(classes: &[ClassSettings]) -> Self {
+        Self {
+            places: BTreeMap::new(),
+            turns: Turns::new(classes),
+            resting: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+        }
+    }
+
     /// Tickets that wait, resting ones included.
     pub(super) fn len(&self) -> usize {
         self.places.len()
@@ -56,24 +69,35 @@ impl Queue {
 
     /// Tickets that could go now.
     pub(super) fn ready_len(&self) -> usize {
-        self.ready.len()
+        self.turns.ready_len()
+    }
+
+    /// Each class's share and its tickets that wait, what belongs to none first.
+    pub(super) fn classes(&self) -> impl Iterator<Item = (f64, usize)> + '_ {
+        self.turns.lines()
+    }
+
+    /// How many a new ticket of `class` would wait for.
+    pub(super) fn ahead(&self, class: ClassId) -> f64 {
+        self.turns.ahead(class, self.len(), self.turns.waiting(class))
     }
 
     /// Adds a ticket; `not_before` lets it rest first.
-    pub(super) fn insert(&mut self, id: TicketId, deadline: f64, not_before: Option<f64>) {
+    pub(super) fn insert(&mut self, id: TicketId, class: ClassId, deadline: f64, not_before: Option<f64>) {
         self.remove(id);
-        self.places.insert(id, Place { deadline, not_before });
+        self.places.insert(id, Place { class, deadline, not_before });
         self.deadlines.insert((Moment(deadline), id));
+        self.turns.enter(class);
         match not_before {
             Some(at) => drop(self.resting.insert((Moment(at), id))),
-            None => drop(self.ready.insert(id)),
+            None => self.turns.ready(class, id),
         }
     }
 
     /// Takes a ticket out; says whether it was there.
     pub(super) fn remove(&mut self, id: TicketId) -> bool {
         let Some(place) = self.places.remove(&id) else { return false };
-        self.ready.remove(&id);
+        self.turns.leave(place.class, id);
         self.deadlines.remove(&(Moment(place.deadline), id));
         if let Some(at) = place.not_before {
             self.resting.remove(&(Moment(at), id));
@@ -90,14 +114,16 @@ impl Queue {
             self.resting.remove(&(at, id));
             if let Some(place) = self.places.get_mut(&id) {
                 place.not_before = None;
-                self.ready.insert(id);
+                self.turns.ready(place.class, id);
             }
         }
     }
 
-    /// The one that may go: the eldest, or the youngest for a probe.
-    pub(super) fn candidate(&self, youngest: bool) -> Option<TicketId> {
-        if youngest { self.ready.last().copied() } else { self.ready.first().copied() }
+    /// Takes out the one that may go: the eldest of the class whose turn it is, or a young one for a probe.
+    pub(super) fn take(&mut self, probe: bool) -> Option<TicketId> {
+        let id = self.turns.next(probe)?;
+        self.remove(id);
+        Some(id)
     }
 
     /// Takes out one whose deadline has passed.
@@ -130,9 +156,16 @@ impl Queue {
         first(&self.resting).min(first(&self.deadlines))
     }
 
-    /// The tickets in their order, resting ones at their place.
-    pub(super) fn in_order(&self) -> impl Iterator<Item = TicketId> + '_ {
-        self.places.keys().copied()
+    /// The tickets in their order, resting ones at their place, and how many each waits for.
+    pub(super) fn in_order(&self) -> Vec<(TicketId, f64)> {
+        let mut own: BTreeMap<ClassId, usize> = BTreeMap::new();
+        let place = |(all, (id, place)): (usize, (&TicketId, &Place))| {
+            let own = own.entry(place.class).or_default();
+            let ahead = self.turns.ahead(place.class, all, *own);
+            *own += 1;
+            (*id, ahead)
+        };
+        self.places.iter().enumerate().map(place).collect()
     }
 }
 
@@ -140,41 +173,44 @@ impl Queue {
 mod tests {
     use super::*;
 
+    const REST: ClassId = ClassId(0);
+
     fn id(n: u64) -> TicketId {
         TicketId(n)
     }
 
     #[test]
     fn first_in_first_out_and_the_youngest_for_a_probe() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(&[]);
         for n in [1, 2, 3] {
-            queue.insert(id(n), 100.0, None);
+            queue.insert(id(n), REST, 100.0, None);
         }
-        assert_eq!(queue.candidate(false), Some(id(1)));
-        assert_eq!(queue.candidate(true), Some(id(3)));
+        assert_eq!(queue.take(true), Some(id(3)));
         assert!(queue.remove(id(1)));
         assert!(!queue.remove(id(1)));
-        assert_eq!(queue.candidate(false), Some(id(2)));
+        assert_eq!(queue.take(false), Some(id(2)));
+        assert_eq!(queue.take(false), None);
     }
 
     #[test]
     fn a_resting_ticket_returns_to_its_place() {
-        let mut queue = Queue::default();
-        queue.insert(id(2), 100.0, None);
-        queue.insert(id(1), 100.0, Some(5.0));
+        let mut queue = Queue::new(&[]);
+        queue.insert(id(2), REST, 100.0, None);
+        queue.insert(id(3), REST, 100.0, None);
+        queue.insert(id(1), REST, 100.0, Some(5.0));
         queue.wake(4.9);
-        assert_eq!(queue.candidate(false), Some(id(2)));
+        assert_eq!(queue.take(false), Some(id(2)));
         assert!((queue.next_change() - 5.0).abs() < 1e-9);
         queue.wake(5.0);
-        assert_eq!(queue.candidate(false), Some(id(1)));
-        assert_eq!(queue.len(), 2);
+        assert_eq!(queue.take(false), Some(id(1)));
+        assert_eq!(queue.len(), 1);
     }
 
     #[test]
     fn deadlines_take_tickets_out_wherever_they_are() {
-        let mut queue = Queue::default();
-        queue.insert(id(1), 3.0, Some(50.0));
-        queue.insert(id(2), 2.0, None);
+        let mut queue = Queue::new(&[]);
+        queue.insert(id(1), REST, 3.0, Some(50.0));
+        queue.insert(id(2), REST, 2.0, None);
         assert_eq!(queue.expired(1.0), None);
         assert_eq!(queue.expired(3.0), Some(id(2)));
         assert_eq!(queue.expired(3.0), Some(id(1)));

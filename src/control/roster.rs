@@ -2,6 +2,7 @@
 
 use super::key::LaneKey;
 use super::lane::{Lane, Node};
+use super::queue::Queue;
 use super::settings::LanesSettings;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -62,7 +63,8 @@ impl Roster {
         self.next += 1;
         self.names.insert(Arc::clone(&name));
         self.by_key.insert(key.clone(), index);
-        self.lanes.insert(index, Lane::new(key, Arc::clone(&name), node, now));
+        let queue = Queue::new(&settings.classes);
+        self.lanes.insert(index, Lane::new(key, Arc::clone(&name), node, queue, now));
         (index, name)
     }
 

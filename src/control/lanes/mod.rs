@@ -74,13 +74,12 @@ impl Lanes {
         let Some(lane) = self.roster.get_mut(index) else { return Err(Refusal::draining(&"none".into())) };
         lane.used_at = now;
         self.events.push_back(Event::Offered { lane: Arc::clone(&lane.name) });
-        let ahead = lane.queue.len();
         let too_late = |wait: f64| now + wait > deadline + (PREDICTION_SLACK - 1.0) * wait;
         let reason = if draining {
             Some(RefusalReason::Draining)
-        } else if ahead >= tickets_max {
+        } else if lane.queue.len() >= tickets_max {
             Some(RefusalReason::QueueFull)
-        } else if lane.predicted_wait(now, ahead).is_some_and(too_late) {
+        } else if lane.predicted_wait(now, lane.queue.ahead(ticket.class)).is_some_and(too_late) {
             Some(RefusalReason::Deadline)
         } else {
             None
@@ -92,7 +91,7 @@ impl Lanes {
         lane.node.hear(now, lane.queue.ready_len());
         let id = TicketId(self.next_ticket);
         self.next_ticket += 1;
-        lane.queue.insert(id, deadline, None);
+        lane.queue.insert(id, ticket.class, deadline, None);
         let name = Arc::clone(&lane.name);
         self.tickets.insert(
             id,
@@ -167,8 +166,7 @@ impl Lanes {
         let indices: Vec<u32> = self.roster.iter().map(|(index, _)| index).collect();
         for index in indices {
             if let Some(lane) = self.roster.get_mut(index) {
-                let order: Vec<TicketId> = lane.queue.in_order().collect();
-                for (ahead, id) in order.into_iter().enumerate() {
+                for (id, ahead) in lane.queue.in_order() {
                     let in_time = lane.predicted_wait(now, ahead).is_none_or(|wait| now + wait < until);
                     lane.queue.hasten(id, if in_time { until } else { now });
                 }
@@ -208,7 +206,8 @@ impl Lanes {
     /// Every lane as it is now, in order of name.
     pub fn snapshot(&self, now: Instant) -> Vec<LaneView> {
         let now = self.seconds(now);
-        let mut views: Vec<LaneView> = self.roster.iter().map(|(_, lane)| lane.view(now)).collect();
+        let mut views: Vec<LaneView> =
+            self.roster.iter().map(|(_, lane)| lane.view(now, &self.settings)).collect();
         views.sort_by(|a, b| a.name.cmp(&b.name));
         views
     }
@@ -227,8 +226,7 @@ impl Lanes {
         if lane.queue.ready_len() == 0 || lane.ready_at(&mut self.shared, now) > now + SAME {
             return None;
         }
-        let id = lane.queue.candidate(lane.node.probes())?;
-        lane.queue.remove(id);
+        let id = lane.queue.take(lane.node.probes())?;
         lane.in_flight += 1;
         let own = lane.node.take(now);
         let shared = self.shared.take(&lane.key, now);

@@ -123,7 +123,7 @@ impl Lanes {
             Rest::TooLong => {
                 entry.state = State::Waiting;
                 lane.in_flight = lane.in_flight.saturating_sub(1);
-                lane.queue.insert(id, now, None);
+                lane.queue.insert(id, entry.class, now, None);
                 return Settled::Again;
             }
         };
@@ -132,7 +132,7 @@ impl Lanes {
         entry.queued_at = now;
         lane.in_flight = lane.in_flight.saturating_sub(1);
         lane.node.hear(now, lane.queue.ready_len());
-        lane.queue.insert(id, deadline, Some(now + seconds));
+        lane.queue.insert(id, entry.class, deadline, Some(now + seconds));
         self.events.push_back(Event::Retried { lane: Arc::clone(&lane.name), reason });
         Settled::Again
     }
