@@ -113,6 +113,25 @@ impl Table {
         self.0.iter().map(|(key, entry)| (key.as_str(), entry))
     }
 
+    /// Says `key` as `entry` does, unless it is said already.
+    pub(super) fn complete(&mut self, key: &str, entry: Option<&Entry>) {
+        if let Some(entry) = entry.filter(|_| self.get(key).is_none()) {
+            self.set(key, entry.clone());
+        }
+    }
+
+    /// The tables of the list `key`.
+    pub(super) fn tables_mut(&mut self, key: &str) -> impl Iterator<Item = &mut Self> {
+        let list = match self.get_mut(key) {
+            Some(Entry { value: Value::List(list), .. }) => list.as_mut_slice(),
+            _ => &mut [],
+        };
+        list.iter_mut().filter_map(|entry| match &mut entry.value {
+            Value::Table(table) => Some(table),
+            _ => None,
+        })
+    }
+
     /// Takes everything that `over` says; tables are laid over tables, anything else replaces what was there.
     pub(super) fn overlay(&mut self, over: Self) {
         for (key, entry) in over.0 {

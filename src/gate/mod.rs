@@ -8,9 +8,11 @@
 pub mod clock;
 mod driver;
 mod pass;
+mod quota;
 
 pub use driver::Timer;
 pub use pass::{Flight, Pass, Verdict, Waiting};
+pub use quota::{Caller, Quotas};
 
 use crate::control::{
     Command, Event, LaneKey, LaneView, Lanes, Refusal, Report, Settled, Step, Ticket, TicketId,

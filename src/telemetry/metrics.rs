@@ -3,7 +3,7 @@
 use super::series::{LaneSeries, OTHER, Series};
 use super::sink;
 use crate::control::{Event, LaneView};
-use crate::observe::{Attempt, Exchange};
+use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
 use http::Method;
 use prometheus::core::Collector;
 use prometheus::{
@@ -27,6 +27,10 @@ pub struct Levels {
     pub client_connections: usize,
     /// Client connections that may be open.
     pub client_connections_max: usize,
+    /// Callers that have a quota of their own at the door.
+    pub admission_callers: usize,
+    /// Callers that may have one; 0 when there is no quota.
+    pub admission_callers_max: usize,
     /// Is the program stopping?
     pub draining: bool,
 }
@@ -37,6 +41,7 @@ pub(super) struct Metrics {
     registry: Registry,
     vectors: Vectors,
     gauges: Gauges,
+    admission_refused: IntCounter,
     series: Series,
     /// For what happened before a request had a lane.
     no_lane: Arc<str>,
@@ -77,6 +82,8 @@ struct Gauges {
     replay_bytes_max: IntGauge,
     connections: IntGauge,
     connections_max: IntGauge,
+    callers: IntGauge,
+    callers_max: IntGauge,
     draining: IntGauge,
     log_dropped: IntCounter,
 }
@@ -95,6 +102,11 @@ impl Metrics {
             "tidegate_series_capped_total",
             "Events that were counted under the lane label \"other\", because too many lanes have series.",
         )?;
+        let admission_refused = counter(
+            &registry,
+            "tidegate_admission_refused_total",
+            "Requests refused at the door, their caller having used up its quota; the API never saw them.",
+        )?;
         let bound = gauge(&registry, "tidegate_series_lanes_max", "Lane labels that may have series.")?;
         bound.set(signed(lanes_max));
         build_info(&registry)?;
@@ -102,6 +114,7 @@ impl Metrics {
             registry,
             vectors,
             gauges,
+            admission_refused,
             series: Series::new(lanes_max, capped),
             no_lane: "none".into(),
             scrape: Mutex::default(),
@@ -135,6 +148,9 @@ impl Metrics {
     }
 
     pub(super) fn exchange(&self, exchange: &Exchange) {
+        if exchange.local_error == Some(ADMISSION_QUOTA) {
+            self.admission_refused.inc();
+        }
         self.lane(&exchange.lane).answered(
             &self.vectors,
             method_label(&exchange.method),
@@ -264,6 +280,14 @@ impl Gauges {
                 "tidegate_client_connections_max",
                 "Connections of clients that may be open; further ones wait.",
             )?,
+            callers: one(
+                "tidegate_admission_callers",
+                "Callers that have a quota of their own at the door.",
+            )?,
+            callers_max: one(
+                "tidegate_admission_callers_max",
+                "Callers that may have one, beyond which they share; 0 when there is no quota.",
+            )?,
             draining: one("tidegate_draining", "1 while the program is stopping, else 0.")?,
             log_dropped: counter(
                 registry,
@@ -282,6 +306,8 @@ impl Gauges {
             (&self.replay_bytes_max, levels.replay_buffer_bytes_max),
             (&self.connections, levels.client_connections),
             (&self.connections_max, levels.client_connections_max),
+            (&self.callers, levels.admission_callers),
+            (&self.callers_max, levels.admission_callers_max),
             (&self.draining, usize::from(levels.draining)),
         ] {
             gauge.set(signed(value));

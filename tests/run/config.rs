@@ -35,7 +35,7 @@ fn a_file_is_enough_to_run() {
 
 #[test]
 fn what_check_prints_is_a_file_that_it_prints_the_same_of() {
-    for name in ["default", "jmeter", "production"] {
+    for name in ["default", "genesys", "jmeter", "production"] {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("config/{name}.toml"));
         let first = check(&file, &["--upstream", "https://api.mypurecloud.com", "--ceiling", "7/s"]);
         assert_eq!(first.code, Some(0), "{first:?}");
