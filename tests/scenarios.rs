@@ -9,7 +9,6 @@
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::disallowed_methods,
-    clippy::struct_field_names,
     reason = "a panic is how a test fails, its numbers are small, and a developer picks a scenario by a variable"
 )]
 
