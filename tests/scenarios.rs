@@ -93,6 +93,8 @@ struct Wire {
     jitter_ms: Option<f64>,
     service_ms: Option<f64>,
     service_jitter_ms: Option<f64>,
+    /// The API stands still so often, and so long, in seconds.
+    stall: Option<(f64, f64)>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -172,6 +174,7 @@ fn network(wire: &Wire) -> Network {
         jitter_seconds: seconds(wire.jitter_ms, default.jitter_seconds),
         service_seconds: seconds(wire.service_ms, default.service_seconds),
         service_jitter_seconds: seconds(wire.service_jitter_ms, default.service_jitter_seconds),
+        stall: wire.stall,
         ..default
     }
 }
