@@ -666,7 +666,7 @@ grace = ["1s"]
         ),
         ("state_dir = 5\n", "3: upstream[0].state_dir: there is no such key here"),
         ("[queue]\nlanes_max = 9223372036854775808\n", "4: queue.lanes_max: 9223372036854775807 is out"),
-        ("[queue\n", "3: : this is not TOML: unclosed table"),
+        ("[queue\n", "3: queue: this is not TOML: unclosed table"),
     ];
 
     #[test]
