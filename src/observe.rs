@@ -43,9 +43,13 @@ pub struct Exchange {
     pub total: Duration,
     /// How often the request was sent again.
     pub retries: u32,
-    /// Why the answer is ours and not the API's, in the words of Proxy-Status; none when it is the API's.
+    /// Why the answer is ours and not the API's, in the words of Proxy-Status, or [`ADMISSION_QUOTA`]; none when it is
+    /// the API's.
     pub local_error: Option<&'static str>,
 }
+
+/// The caller has used up its quota at the door: [`Exchange::local_error`] then.
+pub const ADMISSION_QUOTA: &str = "admission_quota";
 
 /// Listens to nothing.
 #[derive(Clone, Copy, Debug, Default)]

@@ -20,7 +20,8 @@ const MODULES: &[(&str, &[&str], &[&str])] = &[
     // HTTP's face: it sees outcomes and passes, never the law's numbers, and nobody's counters.
     ("proxy", &["gate", "control", "observe", "config"], &["prometheus", "axum"]),
     ("telemetry", &["observe", "control", "config"], &["hyper", "axum"]),
-    ("admin", &["gate", "telemetry", "control", "observe"], &["prometheus", "hyper_rustls"]),
+    // Of the configuration it knows what people write in both: durations, and the token's type.
+    ("admin", &["gate", "telemetry", "control", "observe", "config"], &["prometheus", "hyper_rustls"]),
     ("sim", &["control", "gate"], &["prometheus", "hyper_rustls"]),
     // The top: it puts the parts together, so it may know them all.
     ("cli", &["app", "config", "control", "demo", "proxy", "sim", "telemetry"], &["prometheus"]),

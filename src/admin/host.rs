@@ -2,20 +2,24 @@
 
 use axum::extract::Request;
 use axum::http::uri::Authority;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::IpAddr;
 
 /// Passes on requests whose Host is `localhost` or an IP address, refuses the others.
 pub(super) async fn own_only(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    if host.is_none_or(is_own) {
+    if names_own(request.headers()) {
         return next.run(request).await;
     }
     let why = "this listener answers to localhost and IP addresses only; to use a name, give --admin an address \
                that is not loopback\n";
     (StatusCode::FORBIDDEN, why).into_response()
+}
+
+/// Does the request name `localhost`, an IP address, or nothing at all?
+pub(super) fn names_own(headers: &HeaderMap) -> bool {
+    headers.get(header::HOST).is_none_or(|host| host.to_str().is_ok_and(is_own))
 }
 
 fn is_own(host: &str) -> bool {

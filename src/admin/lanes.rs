@@ -2,7 +2,7 @@
 
 use super::Admin;
 use super::problem::Problem;
-use crate::control::{LaneView, LimitView, Rate};
+use crate::control::{ClassView, LaneView, LimitView, Rate};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -70,6 +70,8 @@ pub(super) struct Lane {
     /// `null` while none is known.
     limit: Option<Limit>,
     queue_depth: usize,
+    /// What belongs to no class first, as `other`; empty where there are no classes.
+    classes: Vec<Class>,
     in_flight: usize,
     accepted_total: u64,
     throttled_total: u64,
@@ -78,6 +80,14 @@ pub(super) struct Lane {
     paused_seconds: Option<f64>,
     /// RFC 3339, UTC; `null` while it is not paused, or until an operator resumes it.
     paused_until: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Class {
+    name: String,
+    /// Of the lane's pace, 0 to 1.
+    share: f64,
+    queue_depth: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -108,6 +118,7 @@ impl Lane {
             pinned_rps: view.pinned.map(Rate::get).map(rounded),
             limit: view.limit.map(Limit::from),
             queue_depth: view.queue_depth,
+            classes: view.classes.iter().map(Class::from).collect(),
             in_flight: view.in_flight,
             accepted_total: view.accepted_total,
             throttled_total: view.throttled_total,
@@ -117,6 +128,13 @@ impl Lane {
                 .filter(|_| paused)
                 .map(|seconds| format_rfc3339_millis(end(seconds)).to_string()),
         }
+    }
+}
+
+impl From<&ClassView> for Class {
+    fn from(view: &ClassView) -> Self {
+        let ClassView { name, share, queue_depth } = view;
+        Self { name: name.as_ref().into(), share: rounded(*share), queue_depth: *queue_depth }
     }
 }
 
@@ -172,7 +190,7 @@ mod tests {
                 says: "10/s".into(),
             }),
             queue_depth: 90,
-            classes: Vec::new(),
+            classes: vec![ClassView { name: "production".into(), share: 0.5, queue_depth: 3 }],
             in_flight: 1,
             accepted_total: 1_000,
             throttled_total: 3,
@@ -191,7 +209,8 @@ mod tests {
                     "requests": 10.0, "window_seconds": 1.0, "model": "fixed_window", "source": "learnt",
                     "confidence": 0.9, "says": "10/s",
                 },
-                "queue_depth": 90, "in_flight": 1, "accepted_total": 1000, "throttled_total": 3,
+                "queue_depth": 90, "classes": [{"name": "production", "share": 0.5, "queue_depth": 3}],
+                "in_flight": 1, "accepted_total": 1000, "throttled_total": 3,
                 "paused": false, "paused_seconds": 0.0, "paused_until": null,
             })
         );

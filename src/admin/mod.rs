@@ -1,8 +1,10 @@
 //! How do I look? The admin listener's pages: metrics, health, and what every lane knows.
 //!
-//! Everything here only reads. Pages are made for programs and for a person with curl; their JSON is this module's
+//! Everything here only reads, but for an operator's orders to a lane. Pages are made for programs and for a person with curl; their JSON is this module's
 //! own, so that the core's types can change without anyone's script noticing.
 
+mod access;
+mod command;
 mod host;
 mod lanes;
 mod problem;
@@ -10,6 +12,7 @@ mod serve;
 
 pub use serve::serve;
 
+use crate::config::Secret;
 use crate::gate::Gate;
 use crate::telemetry::{Levels, Telemetry};
 use axum::Router;
@@ -30,6 +33,8 @@ pub struct Admin {
     pub telemetry: Arc<Telemetry>,
     /// How full the rest of the program is, and whether it is stopping.
     pub levels: Arc<dyn Fn() -> Levels + Send + Sync>,
+    /// What an order to a lane has to show; without one, this machine alone may give orders.
+    pub token: Option<Secret>,
 }
 
 impl fmt::Debug for Admin {
@@ -46,7 +51,7 @@ pub fn router(admin: Admin, loopback: bool) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/api/v1/lanes", get(lanes::list))
-        .route("/api/v1/lanes/{name}", get(lanes::show))
+        .route("/api/v1/lanes/{name}", get(lanes::show).patch(command::patch))
         .with_state(admin);
     if loopback { pages.layer(middleware::from_fn(host::own_only)) } else { pages }
 }
@@ -79,7 +84,7 @@ Tidegate's admin pages:
   /healthz              200 while the process lives
   /readyz               200 while new requests are welcome, 503 once it drains
   /api/v1/lanes         every lane: its limit as learnt, its pace, its queue (JSON)
-  /api/v1/lanes/{name}  one of them
+  /api/v1/lanes/{name}  one of them; PATCH pins, pauses, resumes or forgets it (any other body says how)
 ";
 
 #[cfg(test)]
@@ -88,14 +93,16 @@ mod tests {
     use crate::control::{LaneKey, Lanes, LanesSettings, Ticket};
     use crate::gate::clock;
     use crate::observe::NullObserver;
+    use access::Peer;
     use axum::body::Body;
     use axum::http::response::Parts;
-    use axum::http::{Request, request};
+    use axum::http::{HeaderName, Request, request};
     use http_body_util::BodyExt;
+    use serde_json::{Value, json};
     use tower_service::Service;
 
     /// Pages over one lane, `messages@none`.
-    fn pages(loopback: bool, draining: bool) -> Router {
+    fn pages(loopback: bool, draining: bool, token: Option<&str>) -> Router {
         let lanes = Lanes::new(LanesSettings::default(), clock::now());
         let gate = Gate::new(lanes, Arc::new(NullObserver));
         let key = LaneKey { upstream: "h:80".into(), credential: None, route: "/messages".into() };
@@ -105,12 +112,14 @@ mod tests {
             gate,
             telemetry: Arc::new(Telemetry::new().unwrap()),
             levels: Arc::new(move || Levels { draining, ..Levels::default() }),
+            token: token.map(|text| Secret::new(text.to_owned())),
         };
         router(admin, loopback)
     }
 
     async fn ask(mut pages: Router, request: request::Builder, body: &str) -> (Parts, String) {
-        let request = request.body(Body::from(body.to_owned())).unwrap();
+        let peer = Peer([127, 0, 0, 1].into());
+        let request = request.extension(peer).body(Body::from(body.to_owned())).unwrap();
         let (head, body) = pages.call(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         (head, String::from_utf8(body.to_vec()).unwrap())
@@ -118,8 +127,16 @@ mod tests {
 
     async fn get(loopback: bool, draining: bool, host: &str, path: &str) -> (StatusCode, String) {
         let request = Request::get(path).header(header::HOST, host);
-        let (head, body) = ask(pages(loopback, draining), request, "").await;
+        let (head, body) = ask(pages(loopback, draining, None), request, "").await;
         (head.status, body)
+    }
+
+    /// One order, with `with` among its headers.
+    async fn patch(pages: Router, path: &str, with: (HeaderName, &str), body: &str) -> (Parts, Value) {
+        let request = Request::patch(path).header(header::HOST, "localhost").header(with.0, with.1);
+        let request = request.header(header::CONTENT_TYPE, "application/json");
+        let (head, body) = ask(pages, request, body).await;
+        (head, serde_json::from_str(&body).unwrap())
     }
 
     #[tokio::test]
@@ -154,5 +171,47 @@ mod tests {
         let (status, body) = get(true, false, "localhost", "/api/v1/lanes/message@none").await;
         assert_eq!(status, StatusCode::NOT_FOUND);
         assert!(body.contains("there are: messages@none"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn an_order_is_answered_with_the_lane_as_it_is_then() {
+        let nothing = (header::ACCEPT, "*/*");
+        let pages = pages(true, false, None);
+        let path = "/api/v1/lanes/messages%40none";
+        let order = async |body| patch(pages.clone(), path, nothing.clone(), body).await;
+        let (head, lane) = order(r#"{"action":"pin","rate":"20/s"}"#).await;
+        assert_eq!(
+            (head.status, &lane["pinned_rps"], &lane["pace_rps"]),
+            (StatusCode::OK, &json!(20.0), &json!(20.0))
+        );
+        let (_, lane) = order(r#"{"action":"pause"}"#).await;
+        assert_eq!((&lane["paused"], &lane["paused_seconds"]), (&json!(true), &json!(null)));
+        let (_, lane) = order(r#"{"action":"resume"}"#).await;
+        assert_eq!((&lane["paused"], &lane["pinned_rps"]), (&json!(false), &json!(null)));
+        assert_eq!(order(r#"{"action":"forget"}"#).await.0.status, StatusCode::OK);
+        let (head, problem) = order(r#"{"action":"stop"}"#).await;
+        assert_eq!((head.status, &problem["status"]), (StatusCode::BAD_REQUEST, &json!(400)));
+        assert_eq!(head.headers[header::CONTENT_TYPE], "application/problem+json");
+        assert_eq!(order(&" ".repeat(5_000)).await.0.status, StatusCode::PAYLOAD_TOO_LARGE);
+        let elsewhere =
+            patch(pages.clone(), "/api/v1/lanes/x", nothing.clone(), r#"{"action":"forget"}"#).await;
+        assert_eq!(elsewhere.0.status, StatusCode::NOT_FOUND);
+        let text = Request::patch(path).header(header::CONTENT_TYPE, "text/plain");
+        assert_eq!(ask(pages, text, "{}").await.0.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
+
+    #[tokio::test]
+    async fn an_order_shows_the_token_if_there_is_one() {
+        let order = async |with| {
+            let pages = pages(true, false, Some("s3cret"));
+            patch(pages, "/api/v1/lanes/messages@none", with, r#"{"action":"forget"}"#).await
+        };
+        assert_eq!(order((header::AUTHORIZATION, "Bearer s3cret")).await.0.status, StatusCode::OK);
+        for without in [(header::AUTHORIZATION, "Bearer secret"), (header::ACCEPT, "*/*")] {
+            let (head, problem) = order(without).await;
+            assert_eq!(head.status, StatusCode::UNAUTHORIZED);
+            assert_eq!(head.headers[header::WWW_AUTHENTICATE], "Bearer");
+            assert!(problem["detail"].as_str().unwrap().contains("--admin-token-file"), "{problem}");
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! The admin listener: few connections, each with its time.
 
+use super::access::Peer;
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,7 +21,10 @@ pub async fn serve(listener: TcpListener, pages: Router) {
     // A semaphore that nobody closes gives a permit in the end.
     while let Ok(seat) = Arc::clone(&seats).acquire_owned().await {
         match listener.accept().await {
-            Ok((stream, _)) => drop(connections.spawn(connection(stream, pages.clone(), seat))),
+            Ok((stream, from)) => {
+                let peer = Peer(from.ip());
+                drop(connections.spawn(connection(stream, peer, pages.clone(), seat)));
+            }
             Err(error) => {
                 // A connection that died in the backlog, or no files left: the next try may do better.
                 tracing::debug!(%error, "an admin connection was not accepted");
@@ -29,10 +35,13 @@ pub async fn serve(listener: TcpListener, pages: Router) {
     }
 }
 
-async fn connection(stream: TcpStream, pages: Router, _seat: OwnedSemaphorePermit) {
+async fn connection(stream: TcpStream, peer: Peer, pages: Router, _seat: OwnedSemaphorePermit) {
     // Without it an answer may wait 40 ms for an acknowledgement: slow, not wrong.
     stream.set_nodelay(true).ok();
-    let page = service_fn(move |request| pages.clone().call(request));
+    let page = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        pages.clone().call(request)
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_MAX)

@@ -71,13 +71,6 @@ impl App {
         let (clients_at, listen) = listen::listen("--listen", config.listen)?;
         let (pages_at, admin) = listen::listen("--admin", config.admin)?;
         config.proxy.connections_max = descriptors::connections_max(config.proxy.connections_max);
-        for upstream in config.upstreams.iter().filter(|upstream| !upstream.verify) {
-            tracing::warn!(
-                upstream = %upstream.address,
-                "nobody checks who answers for this upstream (dangerous_accept_any_certificate): whoever stands in \
-                 between gets the credentials"
-            );
-        }
         let key = CredentialKey::new(credential_key(config.state_dir.as_deref())?);
 
         let telemetry = Arc::new(Telemetry::new()?);
@@ -96,7 +89,9 @@ impl App {
         let mut servants = JoinSet::new();
         servants.spawn(drive(gate.clone()));
         let levels = levels(&config, proxy, Arc::clone(&draining));
-        let pages = admin::router(Admin { gate: gate.clone(), telemetry, levels }, admin.ip().is_loopback());
+        let token = config.admin_token.clone();
+        let pages =
+            admin::router(Admin { gate: gate.clone(), telemetry, levels, token }, admin.ip().is_loopback());
         servants.spawn(async {
             admin::serve(pages_at, pages).await;
             "the admin listener"
@@ -188,11 +183,13 @@ fn levels(config: &Config, proxy: Proxy, draining: Arc<AtomicBool>) -> Arc<dyn F
         queue_tickets_max: config.lanes.queue.lane_tickets_max,
         replay_buffer_bytes_max: config.proxy.replay_bytes_total_max,
         client_connections_max: config.proxy.connections_max,
+        admission_callers_max: config.admission.map_or(0, |admission| admission.clients_max),
         ..Levels::default()
     };
     Arc::new(move || Levels {
         replay_buffer_bytes: proxy.replay_bytes_in_use(),
         client_connections: proxy.connections(),
+        admission_callers: proxy.callers(),
         draining: draining.load(Ordering::Relaxed),
         ..bounds
     })

@@ -8,11 +8,15 @@
 pub mod clock;
 mod driver;
 mod pass;
+mod quota;
 
 pub use driver::Timer;
 pub use pass::{Flight, Pass, Verdict, Waiting};
+pub use quota::{Caller, Quotas};
 
-use crate::control::{Event, LaneKey, LaneView, Lanes, Refusal, Report, Settled, Step, Ticket, TicketId};
+use crate::control::{
+    Command, Event, LaneKey, LaneView, Lanes, Refusal, Report, Settled, Step, Ticket, TicketId,
+};
 use crate::observe::Observer;
 use std::collections::HashMap;
 use std::fmt;
@@ -63,6 +67,11 @@ impl Gate {
     /// What every lane knows and does now, in order of name.
     pub fn snapshot(&self) -> Vec<LaneView> {
         self.lock().lanes.snapshot(clock::now())
+    }
+
+    /// Carries out an operator's order; false when no lane is called `name`.
+    pub fn command(&self, name: &str, command: Command) -> bool {
+        self.with(|state, now| state.lanes.command(now, name, command))
     }
 
     /// From now on serves only what can be sent before `until`, and refuses the rest at once.

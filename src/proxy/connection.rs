@@ -21,7 +21,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::io;
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -37,6 +37,8 @@ pub(super) async fn connection(stream: TcpStream, proxy: Proxy, drain: watch::Re
     let keep_alive = socket2::TcpKeepalive::new().with_time(TCP_KEEPALIVE);
     drop(socket2::SockRef::from(&stream).set_tcp_keepalive(&keep_alive));
     let settings = proxy.settings().clone();
+    // Without an address the client has left already.
+    let Ok(peer) = stream.peer_addr() else { return };
     let found = tokio::select! {
         found = timeout(settings.head_timeout, first_bytes(&stream)) => found.unwrap_or_default(),
         () = async { drained(drain.clone()).await; sleep(LAST_MOMENT).await } => None,
@@ -44,9 +46,9 @@ pub(super) async fn connection(stream: TcpStream, proxy: Proxy, drain: watch::Re
     let Some((first, is_http2)) = found else { return };
     let stream = Arc::new(stream);
     let ended = if is_http2 {
-        over_http2(&stream, first, proxy, &settings, drain).await
+        over_http2(&stream, first, proxy, peer.ip().to_canonical(), &settings, drain).await
     } else {
-        over_http1(&stream, first, proxy, &settings, drain).await
+        over_http1(&stream, first, proxy, peer.ip().to_canonical(), &settings, drain).await
     };
     match ended {
         Ended::Itself => linger(&stream).await,
@@ -87,6 +89,7 @@ async fn over_http1(
     stream: &Arc<TcpStream>,
     first: Bytes,
     proxy: Proxy,
+    peer: IpAddr,
     settings: &ProxySettings,
     drain: watch::Receiver<bool>,
 ) -> Ended {
@@ -102,7 +105,7 @@ async fn over_http1(
             let mut response = tokio::select! {
                 biased;
                 () = gone(&stream) => return Err(Departed),
-                response = proxy.serve(request) => response,
+                response = proxy.serve(request, peer) => response,
             };
             if *stopping.borrow() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -123,6 +126,7 @@ async fn over_http2(
     stream: &Arc<TcpStream>,
     first: Bytes,
     proxy: Proxy,
+    peer: IpAddr,
     settings: &ProxySettings,
     drain: watch::Receiver<bool>,
 ) -> Ended {
@@ -132,7 +136,7 @@ async fn over_http2(
     let service = service_fn(move |request: Request<Incoming>| {
         let (proxy, busy) = (proxy.clone(), noted.begin());
         async move {
-            let response = proxy.serve(request).await;
+            let response = proxy.serve(request, peer).await;
             Ok::<_, Departed>(response.map(|body| Held { body, _busy: busy }))
         }
     });

@@ -36,8 +36,8 @@ pub use upstream::{Client, clients};
 
 use crate::config::{Config, ProxySettings};
 use crate::control::{Event, Refusal, RefusalReason, RetryReason, Ticket};
-use crate::gate::{Flight, Gate, Pass, Verdict, clock};
-use crate::observe::{Attempt, Observer};
+use crate::gate::{Caller, Flight, Gate, Pass, Quotas, Verdict, clock};
+use crate::observe::{ADMISSION_QUOTA, Attempt, Observer};
 use arriving::Arriving;
 use body::{Budget, Replay};
 use bytes::Bytes;
@@ -50,6 +50,7 @@ use http_body::Body;
 use learn::{Kept, Learnt};
 use sites::Sites;
 use std::fmt;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -81,6 +82,8 @@ pub struct Parts<'a> {
 struct Shared {
     classifier: Classifier,
     settings: ProxySettings,
+    /// At the door, if the operator sets any.
+    quotas: Option<Quotas>,
     gate: Gate,
     clients: Vec<Client>,
     budget: Arc<Budget>,
@@ -101,7 +104,7 @@ struct Call<'a> {
 struct Answer {
     response: Response<Content>,
     flight: Option<Flight>,
-    /// The word of Proxy-Status, when the answer is ours.
+    /// What [`Exchange::local_error`](crate::observe::Exchange::local_error) says, when the answer is ours.
     local: Option<&'static str>,
 }
 
@@ -126,6 +129,7 @@ impl Proxy {
         let shared = Shared {
             classifier: Classifier::new(Sites::new(&config.upstreams), Traffic::new(config, credentials)),
             settings,
+            quotas: config.admission.map(|door| Quotas::new(door.quota, door.burst, door.clients_max)),
             gate,
             clients,
             budget: Arc::new(budget),
@@ -151,16 +155,22 @@ impl Proxy {
         &self.shared.settings
     }
 
-    /// Serves one request, whatever happens: what goes wrong becomes an answer. Dropping the future gives
+    /// Callers that have a quota of their own at the door, of at most
+    /// [`AdmissionSettings::clients_max`](crate::config::AdmissionSettings::clients_max).
+    pub fn callers(&self) -> usize {
+        self.shared.quotas.as_ref().map_or(0, Quotas::callers)
+    }
+
+    /// Serves one request from `peer`, whatever happens: what goes wrong becomes an answer. Dropping the future gives
     /// everything back; that is how a client leaves.
-    pub async fn serve<B>(&self, request: Request<B>) -> Response<Tracked>
+    pub async fn serve<B>(&self, request: Request<B>, peer: IpAddr) -> Response<Tracked>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let version = request.version();
         let mut account = Account::new(Arc::clone(&self.shared.observer), request.method().clone());
-        let answer = caught(self.shared.attempt(request, &mut account)).await.unwrap_or_else(|error| {
+        let answer = caught(self.shared.attempt(request, peer, &mut account)).await.unwrap_or_else(|error| {
             tracing::debug!(blame = ?error.blame(), source = ?error.source, "{error}");
             let local = Some(respond::status_of(error.kind).1);
             Answer { response: respond::to_error(&error).map(Content::Whole), flight: None, local }
@@ -171,7 +181,12 @@ impl Proxy {
 
 impl Shared {
     /// The life of one request, top to bottom.
-    async fn attempt<B>(&self, request: Request<B>, account: &mut Account) -> Result<Answer, ProxyError>
+    async fn attempt<B>(
+        &self,
+        request: Request<B>,
+        peer: IpAddr,
+        account: &mut Account,
+    ) -> Result<Answer, ProxyError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -183,6 +198,12 @@ impl Shared {
                 return Ok(Answer::ours(respond::to_options(), "proxy_internal_response"));
             }
         };
+        if let Some(quotas) = &self.quotas {
+            let caller = place.credential.map_or(Caller::Address(peer), Caller::Credential);
+            if let Err(wait) = quotas.admit(caller) {
+                return Ok(Answer::ours(respond::to_caller_over_quota(wait), ADMISSION_QUOTA));
+            }
+        }
         headers::to_upstream(&mut head.headers, head.version, &self.via)?;
         let client = self
             .clients

@@ -2,6 +2,7 @@
 
 use super::error::{Blame, ErrorKind, ProxyError};
 use crate::control::{Refusal, RefusalReason};
+use crate::observe::ADMISSION_QUOTA;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -70,6 +71,20 @@ pub(super) fn to_refusal(refusal: &Refusal) -> (Response<Bytes>, &'static str) {
     let mut response = problem.response();
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(refusal.retry_after)));
     (response, token)
+}
+
+/// The answer to a request whose caller has used up its quota at the door, and may come back after `wait`.
+pub(super) fn to_caller_over_quota(wait: Duration) -> Response<Bytes> {
+    let problem = Problem {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        token: "http_request_denied",
+        detail: "You have used up the quota that Tidegate's operator gives each caller. Nothing was sent to the API. \
+                 Come back after Retry-After.",
+        reason: Some(ADMISSION_QUOTA),
+    };
+    let mut response = problem.response();
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+    response
 }
 
 /// The answer to OPTIONS that may go no further (Max-Forwards: 0).
@@ -228,6 +243,23 @@ mod tests {
                 assert_eq!(body["reason"], word);
                 assert!(response.headers()["proxy-status"].to_str().unwrap().contains(word));
             }
+        }
+    }
+
+    #[test]
+    fn a_caller_over_its_quota_gets_a_429_of_ours_with_whole_seconds() {
+        for (millis, seconds) in [(1, "1"), (1_000, "1"), (59_001, "60")] {
+            let response = to_caller_over_quota(Duration::from_millis(millis));
+            assert_eq!(response.status(), 429);
+            assert_eq!(response.headers()["retry-after"], seconds);
+            assert_eq!(response.headers()["cache-control"], "no-store");
+            let line = response.headers()["proxy-status"].to_str().unwrap();
+            assert!(
+                line.starts_with("tidegate; error=http_request_denied; details=\"admission_quota"),
+                "{line}"
+            );
+            let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            assert_eq!(body["reason"], "admission_quota");
         }
     }
 

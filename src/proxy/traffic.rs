@@ -22,6 +22,8 @@ pub(super) struct Traffic {
 /// Where a request belongs.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
+    /// Who asks, whether or not the lane tells them apart.
+    pub(super) credential: Option<CredentialHash>,
     pub(super) key: LaneKey,
     pub(super) class: ClassId,
     /// How its route refuses beside a 429.
@@ -49,7 +51,7 @@ impl Traffic {
         Self {
             credentials,
             routes: config.routes.clone(),
-            folded: Routes::new(config.proxy.route_classes_max),
+            folded: Routes::new(config.proxy.routes_max),
             lanes: config.lane_matches.clone(),
             classes: config.class_matches.iter().map(Class::new).collect(),
         }
@@ -67,12 +69,12 @@ impl Traffic {
         let route = rule.map_or_else(|| self.folded.class(path), |rule| Arc::clone(&rule.name));
         let class = self.class(&route, credential, headers);
         let lane = self.lanes.iter().find(|lane| is_here(lane.upstream) && is_among(&lane.routes, &route));
-        let (credential, route) = match lane {
+        let (own, route) = match lane {
             None => (credential, route),
             Some(lane) => (credential.filter(|_| lane.per == Per::Credential), Arc::clone(&lane.name)),
         };
-        let key = LaneKey { upstream: Arc::clone(&site.key), credential, route };
-        Place { key, class, sign: rule.and_then(|rule| rule.refusal.as_ref()) }
+        let key = LaneKey { upstream: Arc::clone(&site.key), credential: own, route };
+        Place { credential, key, class, sign: rule.and_then(|rule| rule.refusal.as_ref()) }
     }
 
     fn class(&self, route: &str, credential: Option<CredentialHash>, headers: &HeaderMap) -> ClassId {

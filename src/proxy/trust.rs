@@ -74,7 +74,7 @@ impl Trust {
             tracing::warn!(
                 upstream = %upstream.address,
                 "dangerous_accept_any_certificate: this upstream's certificate is not verified. Whoever answers in \
-                 its place gets every token that is sent to it. Name the CA with `ca` instead."
+                 its place gets every token that is sent to it. Name the CA with ca_file instead."
             );
             let verifier = Arc::new(AnyCertificate(provider));
             let builder = builder.dangerous().with_custom_certificate_verifier(verifier);

@@ -3,7 +3,7 @@
 use super::series::{LaneSeries, OTHER, Series};
 use super::sink;
 use crate::control::{Event, LaneView};
-use crate::observe::{Attempt, Exchange};
+use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
 use http::Method;
 use prometheus::core::Collector;
 use prometheus::{
@@ -27,6 +27,10 @@ pub struct Levels {
     pub client_connections: usize,
     /// Client connections that may be open.
     pub client_connections_max: usize,
+    /// Callers that have a quota of their own at the door.
+    pub admission_callers: usize,
+    /// Callers that may have one; 0 when there is no quota.
+    pub admission_callers_max: usize,
     /// Is the program stopping?
     pub draining: bool,
 }
@@ -37,6 +41,7 @@ pub(super) struct Metrics {
     registry: Registry,
     vectors: Vectors,
     gauges: Gauges,
+    admission_refused: IntCounter,
     series: Series,
     /// For what happened before a request had a lane.
     no_lane: Arc<str>,
@@ -57,12 +62,15 @@ pub(super) struct Vectors {
     pub(super) abandoned: IntCounterVec,
     pub(super) queue_wait: HistogramVec,
     pub(super) upstream_duration: HistogramVec,
+    /// By class, over all lanes.
+    class_queue_wait: HistogramVec,
 }
 
 /// What is set at each scrape.
 #[derive(Debug)]
 struct Gauges {
     queue_depth: IntGaugeVec,
+    class_queue_depth: IntGaugeVec,
     in_flight: IntGaugeVec,
     pace: GaugeVec,
     limit: GaugeVec,
@@ -74,6 +82,8 @@ struct Gauges {
     replay_bytes_max: IntGauge,
     connections: IntGauge,
     connections_max: IntGauge,
+    callers: IntGauge,
+    callers_max: IntGauge,
     draining: IntGauge,
     log_dropped: IntCounter,
 }
@@ -92,6 +102,11 @@ impl Metrics {
             "tidegate_series_capped_total",
             "Events that were counted under the lane label \"other\", because too many lanes have series.",
         )?;
+        let admission_refused = counter(
+            &registry,
+            "tidegate_admission_refused_total",
+            "Requests refused at the door, their caller having used up its quota; the API never saw them.",
+        )?;
         let bound = gauge(&registry, "tidegate_series_lanes_max", "Lane labels that may have series.")?;
         bound.set(signed(lanes_max));
         build_info(&registry)?;
@@ -99,6 +114,7 @@ impl Metrics {
             registry,
             vectors,
             gauges,
+            admission_refused,
             series: Series::new(lanes_max, capped),
             no_lane: "none".into(),
             scrape: Mutex::default(),
@@ -111,8 +127,10 @@ impl Metrics {
             Event::LaneForgotten { lane } => self.series.forget(&self.vectors, lane),
             Event::Offered { lane } => self.lane(lane).offered.inc(),
             Event::Accepted { lane } => self.lane(lane).accepted.inc(),
-            Event::Started { lane, waited_seconds, .. } => {
+            Event::Started { lane, class, waited_seconds } => {
                 self.lane(lane).queue_wait.observe(*waited_seconds);
+                let class = class.as_deref().unwrap_or(OTHER);
+                self.vectors.class_queue_wait.with_label_values(&[class]).observe(*waited_seconds);
             }
             Event::Throttled { lane, .. } => self.lane(lane).throttled.inc(),
             Event::Retried { lane, reason } => self.lane(lane).retried(*reason),
@@ -130,6 +148,9 @@ impl Metrics {
     }
 
     pub(super) fn exchange(&self, exchange: &Exchange) {
+        if exchange.local_error == Some(ADMISSION_QUOTA) {
+            self.admission_refused.inc();
+        }
         self.lane(&exchange.lane).answered(
             &self.vectors,
             method_label(&exchange.method),
@@ -157,9 +178,9 @@ impl Vectors {
         let counters = |name: &str, help: &str, labels: &[&str]| {
             registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
         };
-        let histograms = |name: &str, help: &str, buckets: &[f64]| {
+        let histograms = |name: &str, help: &str, label: &str, buckets: &[f64]| {
             let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-            registered(registry, HistogramVec::new(options, &["lane"])?)
+            registered(registry, HistogramVec::new(options, &[label])?)
         };
         Ok(Self {
             requests: counters(
@@ -205,12 +226,20 @@ impl Vectors {
             queue_wait: histograms(
                 "tidegate_queue_wait_seconds",
                 "Time from entering the queue to the pass, each turn by itself.",
+                "lane",
                 &QUEUE_BUCKETS,
             )?,
             upstream_duration: histograms(
                 "tidegate_upstream_duration_seconds",
                 "Time from the pass to the upstream's response head, or to the failure.",
+                "lane",
                 &UPSTREAM_BUCKETS,
+            )?,
+            class_queue_wait: histograms(
+                "tidegate_class_queue_wait_seconds",
+                "Time from entering the queue to the pass, by class; \"other\" is what belongs to none.",
+                "class",
+                &QUEUE_BUCKETS,
             )?,
         })
     }
@@ -218,15 +247,20 @@ impl Vectors {
 
 impl Gauges {
     fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let whole = |name: &str, help: &str| {
-            registered(registry, IntGaugeVec::new(Opts::new(name, help), &["lane"])?)
+        let whole = |name: &str, help: &str, label: &str| {
+            registered(registry, IntGaugeVec::new(Opts::new(name, help), &[label])?)
         };
         let real =
             |name: &str, help: &str| registered(registry, GaugeVec::new(Opts::new(name, help), &["lane"])?);
         let one = |name: &str, help: &str| gauge(registry, name, help);
         Ok(Self {
-            queue_depth: whole("tidegate_queue_depth", "Requests that wait for their pass.")?,
-            in_flight: whole("tidegate_in_flight", "Requests sent whose exchange is not over.")?,
+            queue_depth: whole("tidegate_queue_depth", "Requests that wait for their pass.", "lane")?,
+            class_queue_depth: whole(
+                "tidegate_class_queue_depth",
+                "Requests that wait for their pass, by class; \"other\" is what belongs to none.",
+                "class",
+            )?,
+            in_flight: whole("tidegate_in_flight", "Requests sent whose exchange is not over.", "lane")?,
             pace: real(
                 "tidegate_lane_pace_requests_per_second",
                 "How fast requests of the lane may leave now.",
@@ -246,6 +280,14 @@ impl Gauges {
                 "tidegate_client_connections_max",
                 "Connections of clients that may be open; further ones wait.",
             )?,
+            callers: one(
+                "tidegate_admission_callers",
+                "Callers that have a quota of their own at the door.",
+            )?,
+            callers_max: one(
+                "tidegate_admission_callers_max",
+                "Callers that may have one, beyond which they share; 0 when there is no quota.",
+            )?,
             draining: one("tidegate_draining", "1 while the program is stopping, else 0.")?,
             log_dropped: counter(
                 registry,
@@ -264,6 +306,8 @@ impl Gauges {
             (&self.replay_bytes_max, levels.replay_buffer_bytes_max),
             (&self.connections, levels.client_connections),
             (&self.connections_max, levels.client_connections_max),
+            (&self.callers, levels.admission_callers),
+            (&self.callers_max, levels.admission_callers_max),
             (&self.draining, usize::from(levels.draining)),
         ] {
             gauge.set(signed(value));
@@ -273,6 +317,7 @@ impl Gauges {
 
     fn clear_lanes(&self) {
         self.queue_depth.reset();
+        self.class_queue_depth.reset();
         self.in_flight.reset();
         self.pace.reset();
         self.limit.reset();
@@ -282,6 +327,12 @@ impl Gauges {
     /// Lanes that share the label `other` are summed; of their limits none can be told.
     fn add_lane(&self, label: &str, lane: &LaneView) {
         self.queue_depth.with_label_values(&[label]).add(signed(lane.queue_depth));
+        let mut unclassed = lane.queue_depth;
+        for class in &lane.classes {
+            self.class_queue_depth.with_label_values(&[&class.name]).add(signed(class.queue_depth));
+            unclassed = unclassed.saturating_sub(class.queue_depth);
+        }
+        self.class_queue_depth.with_label_values(&[OTHER]).add(signed(unclassed));
         self.in_flight.with_label_values(&[label]).add(signed(lane.in_flight));
         self.pace.with_label_values(&[label]).add(lane.pace);
         let paused: Gauge = self.paused.with_label_values(&[label]);
@@ -331,16 +382,18 @@ fn signed(value: usize) -> i64 {
 const SERIES_LANES_MAX: usize = 1_000;
 /// Methods that are told apart.
 const METHODS: [&str; 9] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"];
-/// From "not at all" to the longest deadline.
-const QUEUE_BUCKETS: [f64; 15] =
-    [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+/// From "not at all" to the default deadline; finest where a hundred threads at a usual limit wait.
+const QUEUE_BUCKETS: [f64; 20] = [
+    0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0, 60.0,
+    120.0,
+];
 /// From a neighbour's cache to the longest timeout.
 const UPSTREAM_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{LaneKey, LimitView, RefusalReason, RetryReason};
+    use crate::control::{ClassView, LaneKey, LimitView, RefusalReason, RetryReason};
     use crate::control::{LawName, LimitModel, LimitSource};
     use http::StatusCode;
     use std::time::Duration;
@@ -361,7 +414,7 @@ mod tests {
                 says: "300/min".into(),
             }),
             queue_depth,
-            classes: Vec::new(),
+            classes: vec![ClassView { name: "production".into(), share: 0.5, queue_depth: 1 }],
             in_flight: 2,
             accepted_total: 7,
             throttled_total: 1,
@@ -394,6 +447,7 @@ mod tests {
             Event::LaneMade { lane: Arc::clone(&lane) },
             Event::Offered { lane: Arc::clone(&lane) },
             Event::Started { lane: Arc::clone(&lane), class: None, waited_seconds: 0.2 },
+            Event::Started { lane: Arc::clone(&lane), class: Some("production".into()), waited_seconds: 0.3 },
             Event::Accepted { lane: Arc::clone(&lane) },
             Event::Throttled { lane: Arc::clone(&lane), retry_after_seconds: None },
             Event::Retried { lane: Arc::clone(&lane), reason: RetryReason::Throttled },
@@ -426,7 +480,11 @@ mod tests {
             r#"tidegate_lane_pace_requests_per_second{lane="messages@3f9a"} 9.5"#,
             r#"tidegate_lane_limit_requests_per_second{lane="messages@3f9a"} 5"#,
             r#"tidegate_lane_paused_seconds{lane="messages@3f9a"} 1.5"#,
-            r#"tidegate_queue_wait_seconds_bucket{lane="messages@3f9a",le="0.25"} 1"#,
+            r#"tidegate_queue_wait_seconds_bucket{lane="messages@3f9a",le="0.2"} 1"#,
+            r#"tidegate_class_queue_wait_seconds_bucket{class="other",le="0.2"} 1"#,
+            r#"tidegate_class_queue_wait_seconds_count{class="production"} 1"#,
+            r#"tidegate_class_queue_depth{class="other"} 2"#,
+            r#"tidegate_class_queue_depth{class="production"} 1"#,
             r#"tidegate_upstream_duration_seconds_count{lane="messages@3f9a"} 2"#,
             "tidegate_lanes 1",
             "tidegate_lanes_max 5",

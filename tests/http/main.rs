@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
 mod accept;
+mod admission;
 mod client;
 mod departure;
 mod http2;

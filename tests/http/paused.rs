@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::future::ready;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -95,6 +96,9 @@ impl AsyncWrite for Pipe {
     }
 }
 
+/// Where requests come from.
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
 /// A proxy, its origin, and what it tells.
 struct World {
     proxy: Proxy,
@@ -129,7 +133,7 @@ impl World {
 
     async fn get(&self) -> (u16, Option<Bytes>) {
         let request = Request::get("/").header("host", "a").body(Full::<Bytes>::default()).unwrap();
-        let response = self.proxy.serve(request).await;
+        let response = self.proxy.serve(request, PEER).await;
         let status = response.status().as_u16();
         (status, response.into_body().collect().await.ok().map(http_body_util::Collected::to_bytes))
     }
@@ -202,7 +206,7 @@ fn a_request_body_that_stops_is_a_408_after_half_a_minute() {
         let (mut sender, body) = Channel::<Bytes, Infallible>::new(4);
         let request = Request::post("/").header("host", "a").body(body).unwrap();
         let start = clock::now();
-        let serving = world.proxy.serve(request);
+        let serving = world.proxy.serve(request, PEER);
         let sending = async {
             for _ in 0..3 {
                 tokio::time::sleep(Duration::from_secs(20)).await;
@@ -260,7 +264,7 @@ fn a_flight_lasts_until_the_body_has_ended() {
             Box::pin(ready(Response::new(body.boxed())))
         });
         let request = Request::get("/").header("host", "a").body(Full::<Bytes>::default()).unwrap();
-        let response = world.proxy.serve(request).await;
+        let response = world.proxy.serve(request, PEER).await;
         assert!(world.told.exchanges().is_empty());
         tokio::time::sleep(Duration::from_secs(7)).await;
         kept.lock().unwrap().clear();
@@ -275,7 +279,7 @@ fn a_panic_is_a_500_for_that_request_alone() {
     in_paused_time(async {
         let world = World::new(|_| Box::pin(ready(whole("ok"))));
         let request = Request::post("/").header("host", "a").body(Bomb).unwrap();
-        assert_eq!(world.proxy.serve(request).await.status(), 500);
+        assert_eq!(world.proxy.serve(request, PEER).await.status(), 500);
         assert_eq!(world.get().await.0, 200);
     });
 }
