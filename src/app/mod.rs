@@ -71,13 +71,6 @@ impl App {
         let (clients_at, listen) = listen::listen("--listen", config.listen)?;
         let (pages_at, admin) = listen::listen("--admin", config.admin)?;
         config.proxy.connections_max = descriptors::connections_max(config.proxy.connections_max);
-        for upstream in config.upstreams.iter().filter(|upstream| !upstream.verify) {
-            tracing::warn!(
-                upstream = %upstream.address,
-                "nobody checks who answers for this upstream (dangerous_accept_any_certificate): whoever stands in \
-                 between gets the credentials"
-            );
-        }
         let key = CredentialKey::new(credential_key(config.state_dir.as_deref())?);
 
         let telemetry = Arc::new(Telemetry::new()?);
