@@ -9,7 +9,6 @@
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::disallowed_methods,
-    clippy::struct_field_names,
     reason = "a panic is how a test fails, its numbers are small, and a developer picks a scenario by a variable"
 )]
 
@@ -93,6 +92,8 @@ struct Wire {
     jitter_ms: Option<f64>,
     service_ms: Option<f64>,
     service_jitter_ms: Option<f64>,
+    /// The API stands still so often, and so long, in seconds.
+    stall: Option<(f64, f64)>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -172,6 +173,7 @@ fn network(wire: &Wire) -> Network {
         jitter_seconds: seconds(wire.jitter_ms, default.jitter_seconds),
         service_seconds: seconds(wire.service_ms, default.service_seconds),
         service_jitter_seconds: seconds(wire.service_jitter_ms, default.service_jitter_seconds),
+        stall: wire.stall,
         ..default
     }
 }

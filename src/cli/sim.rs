@@ -200,7 +200,7 @@ Examples:
   tidegate sim --limit 10/s --path /api/v2/conversations/messages
   tidegate sim --limit 240/30s --model sliding --headers ietf --retry-after date
   tidegate sim --limit 10/s --model bucket --burst 20 --headers x-ratelimit
-  tidegate sim --limit 10 --model concurrency         10 at once, however long they take
+  tidegate sim --limit 10 --model concurrency --latency 500ms
   tidegate sim --limit 300/min --others 1.5/s         somebody else spends of the same limit
   tidegate sim --limit 10/s --change 60s=5/s --change 120s=20/s
   tidegate sim --tls                                  HTTPS; the greeting tells what to trust

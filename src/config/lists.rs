@@ -175,6 +175,11 @@ fn lane(
     let name = lanes.add(table, given);
     let upstream = table.read("upstream", |value| upstreams.find(value));
     let of_routes = table.each("routes", |value| routes.checked(value));
+    if table.has("routes") && routes.known.contains(&name) && !of_routes.contains(&name) {
+        let text =
+            format!("the route {name:?} has a lane of this name: add it to routes, or choose another name");
+        table.wrong(table.origin_of("name"), "name", text);
+    }
     let per = table.read("per", word(&[("credential", Per::Credential), ("upstream", Per::Upstream)]));
     let mut law = config.lanes.law.clone();
     keys::law(table, "law", &mut law);

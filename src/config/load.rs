@@ -49,6 +49,10 @@ pub struct Loaded {
 /// # Errors
 /// Every mistake at once.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigProblems> {
+    load_over(DEFAULTS, sources)
+}
+
+fn load_over(defaults: &str, sources: &Sources) -> Result<Loaded, ConfigProblems> {
     let name = sources.file.as_deref().map(|file| file.display().to_string()).unwrap_or_default();
     let problem = |origin, text| Problem { origin, key: String::new(), text };
     let fail = |problems| ConfigProblems { file: name.clone(), problems };
@@ -58,8 +62,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigProblems> {
             fail(vec![problem(Origin::Default, format!("the file cannot be read: {error}"))])
         })?,
     };
-    let (mut tree, not_toml) = layers(&text, sources);
-    inherit(&mut tree);
+    let (mut tree, not_toml) = layers(defaults, &text, sources);
+    complete(&mut tree);
     let mut problems = Vec::new();
     let mut config = Config::bare();
     let mut root = Reader::new(&tree, &mut problems);
@@ -82,7 +86,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigProblems> {
     // What stands on a line that is no TOML is wrong for that reason.
     problems.retain(|problem| not_toml.iter().all(|told| told.origin != problem.origin));
     problems.extend(not_toml);
-    if config.upstreams.is_empty() && problems.is_empty() {
+    // One that is there and wrong has been told.
+    if config.upstreams.is_empty() && (problems.is_empty() || tree.get("upstream").is_none()) {
         let text = "there is no upstream: add [[upstream]] with url = \"https://api.mypurecloud.com\" to a file, or \
                     --upstream URL to the command line";
         problems.push(problem(Origin::Default, text.to_owned()));
@@ -96,8 +101,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigProblems> {
 
 /// Flags over the file's `text` over the defaults, with paths made absolute: what is relative in a file is relative to
 /// the file.
-fn layers(text: &str, sources: &Sources) -> (Table, Vec<Problem>) {
-    let (mut tree, mut problems) = Table::parse(DEFAULTS);
+fn layers(defaults: &str, text: &str, sources: &Sources) -> (Table, Vec<Problem>) {
+    let (mut tree, mut problems) = Table::parse(defaults);
     debug_assert_eq!(problems, [], "tests read the defaults");
     tree.say_everywhere(Origin::Default);
     if let Some(directory) = sources.state_dir.as_deref().and_then(Path::to_str) {
@@ -165,27 +170,27 @@ fn address(entry: &Entry) -> Option<Upstream> {
     if let Value::Text(url) = &entry.value { url.parse().ok() } else { None }
 }
 
-/// What a lane does not say is said by `[law]` and `[queue]`.
-fn inherit(tree: &mut Table) {
+/// What the tables of a list leave out: a lane goes by `[law]` and `[queue]`, and some keys have a default.
+fn complete(tree: &mut Table) {
+    let default = |value| Some(Entry { value, origin: Origin::Default });
     let general = [
-        ("law", "law.name"),
-        ("rate", "law.rate"),
-        ("ceiling", "law.ceiling"),
-        ("probe_period", "law.probe_period"),
-        ("deadline", "queue.deadline"),
-    ]
-    .map(|(key, path)| (key, tree.at(path).cloned()));
-    let Some(Entry { value: Value::List(lanes), .. }) = tree.get_mut("lane") else { return };
-    for lane in lanes {
-        let Value::Table(lane) = &mut lane.value else { continue };
-        let own_law = lane.get("law").is_some_and(|law| law.value != Value::Text("fixed".to_owned()));
+        ("law", tree.at("law.name").cloned()),
+        ("rate", tree.at("law.rate").cloned()),
+        ("ceiling", tree.at("law.ceiling").cloned()),
+        ("probe_period", tree.at("law.probe_period").cloned()),
+        ("deadline", tree.at("queue.deadline").cloned()),
+        ("per", default(Value::Text("credential".to_owned()))),
+    ];
+    for lane in tree.tables_mut("lane") {
+        let has_other_law = lane.get("law").is_some_and(|law| law.value != Value::Text("fixed".to_owned()));
         for (key, entry) in &general {
-            if let Some(entry) =
-                entry.as_ref().filter(|_| lane.get(key).is_none() && (*key != "rate" || !own_law))
-            {
-                lane.set(key, entry.clone());
+            if *key != "rate" || !has_other_law {
+                lane.complete(key, entry.as_ref());
             }
         }
+    }
+    for upstream in tree.tables_mut("upstream") {
+        upstream.complete("dangerous_accept_any_certificate", default(Value::Truth(false)).as_ref());
     }
 }
 
@@ -208,7 +213,7 @@ fn absolute(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{PathPattern, Per};
+    use crate::config::{PathPattern, Per, RouteSettings};
     use crate::control::{LawName, Quota};
     use std::time::Duration;
 
@@ -279,11 +284,21 @@ mod tests {
 
     #[test]
     fn a_default_that_is_left_out_is_the_same() {
-        let expected = loaded("", &[upstream()]).unwrap().config;
+        let sources = Sources { flags: vec![upstream()], ..Sources::default() };
+        let expected = load(&sources).unwrap().config;
         let all = defaults_without_each_key();
+        let name = |key: &str| key.split(' ').next().unwrap().to_owned();
         assert!(all.len() > 25, "{all:?}");
         for (key, text) in all {
-            assert_eq!(loaded(&text, &[upstream()]).unwrap().config, expected, "without {key}");
+            let without = load_over(&text, &sources).unwrap();
+            assert_eq!(without.config, expected, "without {key}");
+            assert!(
+                without
+                    .effective
+                    .lines()
+                    .any(|line| line.ends_with(" is not set") && line.contains(&name(&key))),
+                "{key}"
+            );
         }
     }
 
@@ -373,6 +388,61 @@ mod tests {
             files += 1;
         }
         assert!(files >= 1, "{files}");
+    }
+
+    /// The name of the first route that fits.
+    fn route_of<'a>(config: &'a Config, method: &str, path: &str) -> Option<&'a str> {
+        let method = method.parse().unwrap();
+        let fits = |route: &&RouteSettings| {
+            (route.methods.is_empty() || route.methods.contains(&method)) && route.path.matches(path)
+        };
+        config.routes.iter().find(fits).map(|route| &*route.name)
+    }
+
+    #[test]
+    fn genesys_has_its_regions_and_routes() {
+        let config = config(include_str!("../../config/genesys.toml"));
+        assert_eq!(config.upstreams.len(), 34, "17 regions");
+        assert_eq!(&*config.default_upstream().name, "api.mypurecloud.com");
+        for upstream in &config.upstreams {
+            let (kind, domain) = upstream.address.host.split_once('.').unwrap();
+            assert!(upstream.verify && upstream.address.port == 443);
+            assert_eq!(upstream.prefix.clone().unwrap(), format!("/{domain}/{kind}"));
+        }
+        for (method, path, route) in [
+            ("POST", "/oauth/token", Some("token")),
+            ("GET", "/oauth/token", None),
+            ("POST", "/api/v2/conversations/messages", Some("messages")),
+            ("POST", "/api/v2/conversations/messages/agentless", Some("messages-agentless")),
+            ("POST", "/api/v2/conversations/messages/7a3e/inbound/open/message", Some("messages-inbound")),
+            ("GET", "/api/v2/conversations/messages/7a3e", Some("messages")),
+            ("GET", "/api/v2/conversations/calls", Some("conversations")),
+            ("POST", "/api/v2/analytics/conversations/details/query", Some("analytics")),
+            ("GET", "/api/v2/workforcemanagement/managementunits", Some("workforce")),
+            ("GET", "/api/v2/users/7a3e/presences/purecloud", Some("presence")),
+            ("GET", "/api/v2/users/me", Some("users")),
+            ("GET", "/api/v2/routing/queues", Some("routing")),
+            ("POST", "/api/v2/notifications/channels", Some("channels")),
+            ("GET", "/api/v2/flows/divisionviews", Some("flows")),
+            ("PUT", "/api/v2/architect/ivrs/7a3e", Some("architect")),
+            ("POST", "/api/v2/taskmanagement/workitems", Some("tasks")),
+            ("GET", "/api/v2/organizations/me", None),
+        ] {
+            assert_eq!(route_of(&config, method, path), route, "{method} {path}");
+        }
+        let sign = config.routes[0].refusal.as_ref().unwrap();
+        assert_eq!((sign.status.as_u16(), sign.body.as_str()), (400, "rate limit exceeded"));
+        assert_eq!(config.lanes.ceiling, None, "a number of someone else's is no default");
+    }
+
+    #[test]
+    fn production_and_a_load_test_share_one_lane() {
+        let config = config(include_str!("../../config/production.toml"));
+        let [lane] = &config.lane_matches[..] else { panic!("{:?}", config.lane_matches) };
+        assert_eq!((lane.per, lane.routes.len(), lane.upstream), (Per::Upstream, 0, None));
+        assert!((config.lanes.classes[0].share - 0.5).abs() < 1e-9);
+        let (field, values) = config.class_matches[0].header.as_ref().unwrap();
+        assert_eq!((field.as_str(), &values[..]), ("x-class", &["production".to_owned()][..]));
     }
 
     const EVERYTHING: &str = r#"
@@ -531,6 +601,7 @@ grace = ["1s"]
     /// What is wrong, and how what is said of it begins.
     const ALONE: &[(&str, &str)] = &[
         ("", ": there is no upstream: add [[upstream]]"),
+        ("upstream = []\n", ": there is no upstream: add [[upstream]]"),
         (
             "[upstream]\nurl = \"http://a\"\n",
             "1: upstream: is a table: write [[upstream]], with two brackets",
@@ -577,8 +648,16 @@ grace = ["1s"]
         ("[[route]]\nname = \"other\"\npath = \"/\"\n", "4: route[0].name: \"other\" is"),
         ("[[route]]\nname = \"x\"\npath = []\n", "5: route[0].path: "),
         (
+            "[[route]]\nname = \"x\"\npath = \"/\"\nrefusal = { status = 200, body = \"x\" }\n",
+            "6: route[0].refusal.status: 200 is out of range: write a whole number from 400 to 599",
+        ),
+        (
             "[[route]]\nname = \"x\"\npath = \"/\"\nrefusal = { status = 400 }\n",
             "6: route[0].refusal.body: is missing",
+        ),
+        (
+            "[[route]]\nname = \"a\"\npath = \"/\"\n[[route]]\nname = \"b\"\npath = \"/b\"\n[[lane]]\nname = \"a\"\nroutes = [\"b\"]\n",
+            "10: lane[0].name: the route \"a\" has a lane of this name",
         ),
         ("[[class]]\nname = \"x\"\nshare = 0.1\n", "3: class[0].name: nothing says which requests"),
         (
@@ -587,7 +666,7 @@ grace = ["1s"]
         ),
         ("state_dir = 5\n", "3: upstream[0].state_dir: there is no such key here"),
         ("[queue]\nlanes_max = 9223372036854775808\n", "4: queue.lanes_max: 9223372036854775807 is out"),
-        ("[queue\n", "3: : this is not TOML: unclosed table"),
+        ("[queue\n", "3: queue: this is not TOML: unclosed table"),
     ];
 
     #[test]
@@ -675,6 +754,12 @@ grace = ["1s"]
             let (a, b) = (one.parse().unwrap(), other.parse().unwrap());
             assert_eq!((clash(a, b), clash(b, a)), (clashes, clashes), "{one} {other}");
         }
+    }
+
+    #[test]
+    fn an_upstream_that_is_not_there_does_not_hide_other_mistakes() {
+        let found = problems("[log]\nlevel = \"loud\"\n", &[]);
+        assert_eq!(found.len(), 2, "{found:#?}");
     }
 
     #[test]

@@ -141,8 +141,8 @@ pub struct ProxySettings {
     pub pool_idle: Duration,
     /// Kept idle connections at most, to all upstreams together.
     pub pool_idle_max: usize,
-    /// Route classes that are told apart; further ones share the class `other`.
-    pub route_classes_max: usize,
+    /// Routes that are told apart by their paths; further ones share the route `other`.
+    pub routes_max: usize,
 }
 
 impl Default for ProxySettings {
@@ -161,7 +161,7 @@ impl Default for ProxySettings {
             stream_idle: Duration::from_mins(5),
             pool_idle: Duration::from_secs(4),
             pool_idle_max: 1_024,
-            route_classes_max: 200,
+            routes_max: 200,
         }
     }
 }

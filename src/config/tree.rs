@@ -59,15 +59,22 @@ impl Table {
         let lines = Lines::of(text);
         let (document, errors) = DeTable::parse_recoverable(text);
         let tree = table(document.get_ref(), &lines);
+        let paths = tree.paths("");
         let mut told = BTreeSet::new();
         let mut problems: Vec<Problem> = errors
             .iter()
-            .map(|error| (lines.at(error.span().map_or(0, |span| span.start)), error))
-            .filter(|(line, _)| told.insert(*line))
-            .map(|(line, error)| {
-                let key = tree.path_at(line).unwrap_or_default();
-                let said = error.span().and_then(|span| text.get(span)).unwrap_or_default();
-                Problem { origin: Origin::Line(line), key, text: syntax(error.message(), said) }
+            .map(|error| (Origin::Line(lines.at(error.span().map_or(0, |span| span.start))), error))
+            .filter(|(origin, _)| told.insert(*origin))
+            .map(|(origin, error)| {
+                let said = error.span().and_then(|span| text.get(span)).unwrap_or_default().trim();
+                let here = paths.iter().find(|(_, said_at)| *said_at == origin);
+                // A key that stands twice is in the tree where it stood before.
+                let is_before = |(path, said_at): &&(String, Origin)| {
+                    *said_at < origin && path.rsplit('.').next() == Some(said)
+                };
+                let before = || paths.iter().filter(is_before).max_by_key(|(_, said_at)| *said_at);
+                let key = here.or_else(before).map(|(path, _)| path.clone()).unwrap_or_default();
+                Problem { origin, key, text: syntax(error.message(), said) }
             })
             .collect();
         problems.sort_by_key(|problem| problem.origin);
@@ -113,6 +120,25 @@ impl Table {
         self.0.iter().map(|(key, entry)| (key.as_str(), entry))
     }
 
+    /// Says `key` as `entry` does, unless it is said already.
+    pub(super) fn complete(&mut self, key: &str, entry: Option<&Entry>) {
+        if let Some(entry) = entry.filter(|_| self.get(key).is_none()) {
+            self.set(key, entry.clone());
+        }
+    }
+
+    /// The tables of the list `key`.
+    pub(super) fn tables_mut(&mut self, key: &str) -> impl Iterator<Item = &mut Self> {
+        let list = match self.get_mut(key) {
+            Some(Entry { value: Value::List(list), .. }) => list.as_mut_slice(),
+            _ => &mut [],
+        };
+        list.iter_mut().filter_map(|entry| match &mut entry.value {
+            Value::Table(table) => Some(table),
+            _ => None,
+        })
+    }
+
     /// Takes everything that `over` says; tables are laid over tables, anything else replaces what was there.
     pub(super) fn overlay(&mut self, over: Self) {
         for (key, entry) in over.0 {
@@ -142,16 +168,25 @@ impl Table {
         }
     }
 
-    /// The path of what was said on `line`.
-    fn path_at(&self, line: usize) -> Option<String> {
-        self.entries().find_map(|(key, entry)| match &entry.value {
-            Value::Table(inner) => inner.path_at(line).map(|path| format!("{key}.{path}")),
-            Value::List(list) => list.iter().enumerate().find_map(|(n, entry)| match &entry.value {
-                Value::Table(inner) => inner.path_at(line).map(|path| format!("{key}[{n}].{path}")),
-                _ => (entry.origin == Origin::Line(line)).then(|| key.to_owned()),
-            }),
-            _ => (entry.origin == Origin::Line(line)).then(|| key.to_owned()),
-        })
+    /// The path of every value in it, with the line on which it was said.
+    fn paths(&self, of: &str) -> Vec<(String, Origin)> {
+        let mut all = Vec::new();
+        for (key, entry) in self.entries() {
+            let path = format!("{of}{key}");
+            match &entry.value {
+                Value::Table(inner) => all.extend(inner.paths(&format!("{path}."))),
+                Value::List(list) => {
+                    for (n, element) in list.iter().enumerate() {
+                        if let Value::Table(inner) = &element.value {
+                            all.extend(inner.paths(&format!("{path}[{n}].")));
+                        }
+                    }
+                }
+                _ => (),
+            }
+            all.push((path, entry.origin));
+        }
+        all
     }
 }
 
@@ -199,9 +234,9 @@ fn quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
 /// The parser's words, and the way out where they do not have it.
 fn syntax(message: &str, said: &str) -> String {
     match message {
-        "duplicate key" => format!("{} stands here for the second time: leave one of them out", said.trim()),
+        "duplicate key" => format!("{said} stands here for the second time: leave one of them out"),
         message if message.starts_with("string values must be quoted") => {
-            format!("this value belongs in quotes: write \"{}\"", said.trim())
+            format!("this value belongs in quotes: write \"{said}\"")
         }
         message => format!("this is not TOML: {message}"),
     }
@@ -292,7 +327,7 @@ mod tests {
             told,
             [
                 (Origin::Line(2), "queue.deadline"),
-                (Origin::Line(4), ""),
+                (Origin::Line(4), "queue.lanes_max"),
                 (Origin::Line(6), "law.ceiling"),
                 (Origin::Line(7), "law.start_rate"),
             ]

@@ -51,7 +51,7 @@ impl Traffic {
         Self {
             credentials,
             routes: config.routes.clone(),
-            folded: Routes::new(config.proxy.route_classes_max),
+            folded: Routes::new(config.proxy.routes_max),
             lanes: config.lane_matches.clone(),
             classes: config.class_matches.iter().map(Class::new).collect(),
         }

@@ -73,8 +73,8 @@ impl Trust {
         if !upstream.verify {
             tracing::warn!(
                 upstream = %upstream.address,
-                "nobody checks who answers for this upstream (dangerous_accept_any_certificate): whoever stands in \
-                 between gets the credentials. Trust its CA with ca_file instead"
+                "dangerous_accept_any_certificate: this upstream's certificate is not verified. Whoever answers in \
+                 its place gets every token that is sent to it. Name the CA with ca_file instead."
             );
             let verifier = Arc::new(AnyCertificate(provider));
             let builder = builder.dangerous().with_custom_certificate_verifier(verifier);

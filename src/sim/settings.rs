@@ -36,7 +36,7 @@ pub struct SimSettings {
     /// How every limited answer announces the limits.
     pub headers: HeaderForm,
     /// From a request's arrival to its answer; half of it passes before the limit is asked, half after. A 429
-    /// does without the second half. At most an hour.
+    /// does without the second half. With [`ModelName::Concurrency`] the limit is asked at once. At most an hour.
     pub latency: Duration,
     /// Mean of what is added to `latency` at random (exponential, half of it on either side, cut at ten times
     /// the mean). At most an hour.

@@ -34,8 +34,35 @@ fn a_file_is_enough_to_run() {
 }
 
 #[test]
+fn a_file_s_upstreams_routes_and_lanes_are_used() {
+    let (api, login) = (Tidegate::free_api(), Tidegate::free_api());
+    let text = format!(
+        "[[upstream]]\nurl = \"{}\"\nname = \"api\"\n[[upstream]]\nurl = \"{}\"\nname = \"login\"\nprefix = \"/example/login\"\n\
+         [[route]]\nname = \"token\"\npath = \"/oauth/token\"\n[[route]]\nname = \"talk\"\npath = \"/chats/**\"\n\
+         [[lane]]\nname = \"shared\"\nroutes = \"talk\"\nlaw = \"fixed\"\nrate = \"50/s\"\n",
+        api.url(),
+        login.url()
+    );
+    let (_folder, file) = written(&text);
+    let free = "127.0.0.1:0";
+    let args = ["--config", file.to_str().unwrap(), "--listen", free, "--admin", free];
+    let tidegate = Tidegate::run_with(&args);
+    for path in ["/example/login/oauth/token", "/chats/1", "/chats/1/messages/2"] {
+        assert_eq!(get(tidegate.listen, path).status, 200, "{path}");
+    }
+    let page = get(tidegate.admin, "/api/v1/lanes").body;
+    let lanes: serde_json::Value = serde_json::from_str(&page).unwrap();
+    let of = |name: &str| {
+        let found = lanes["lanes"].as_array().unwrap().iter().find(|lane| lane["route"] == name);
+        found.map(|lane| (lane["upstream"].as_str().unwrap(), lane["law"].as_str().unwrap()))
+    };
+    assert_eq!(of("token"), Some((&*login.listen.to_string(), "learnt")), "{page}");
+    assert_eq!(of("shared"), Some((&*api.listen.to_string(), "fixed")), "{page}");
+}
+
+#[test]
 fn what_check_prints_is_a_file_that_it_prints_the_same_of() {
-    for name in ["default", "jmeter", "production"] {
+    for name in ["default", "genesys", "jmeter", "production"] {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("config/{name}.toml"));
         let first = check(&file, &["--upstream", "https://api.mypurecloud.com", "--ceiling", "7/s"]);
         assert_eq!(first.code, Some(0), "{first:?}");

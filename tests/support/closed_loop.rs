@@ -63,6 +63,8 @@ pub(crate) struct Network {
     pub(crate) service_jitter_seconds: f64,
     /// Mean lateness of the timer that releases.
     pub(crate) timer_seconds: f64,
+    /// The way stands still so often and so long: what arrives then, either side, is looked at afterwards.
+    pub(crate) stall: Option<(f64, f64)>,
 }
 
 impl Default for Network {
@@ -73,6 +75,17 @@ impl Default for Network {
             service_seconds: 0.02,
             service_jitter_seconds: 0.01,
             timer_seconds: 0.0002,
+            stall: None,
+        }
+    }
+}
+
+impl Network {
+    /// `at`, or the end of the stall that it falls into.
+    fn after_stall(&self, at: f64) -> f64 {
+        match self.stall {
+            Some((every, seconds)) if at.rem_euclid(every) < seconds => at - at.rem_euclid(every) + seconds,
+            _ => at,
         }
     }
 }
@@ -277,8 +290,8 @@ impl World {
                 Step::Start(id) => {
                     let flight = self.waiting.remove(&id).expect("starts once");
                     self.flying.insert(id, flight);
-                    let way = self.way();
-                    self.at(self.now + way, Happening::Arrive(id));
+                    let arrives = self.now + self.way();
+                    self.at(self.network.after_stall(arrives), Happening::Arrive(id));
                 }
                 Step::Expire(id, _) => {
                     let flight = self.waiting.remove(&id).expect("expires once");
@@ -326,7 +339,8 @@ impl World {
         };
         let told = told.iter().filter_map(|told| self.headers.of(told)).collect();
         let way = self.way();
-        self.at(self.now + service + way, Happening::Answer(id, answer, told));
+        let back = self.network.after_stall(self.now + service + way);
+        self.at(back, Happening::Answer(id, answer, told));
     }
 
     fn answer(&mut self, id: TicketId, answer: Result<(), Option<f64>>, announced: Vec<Announcement>) {

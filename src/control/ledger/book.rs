@@ -17,7 +17,9 @@ const GUARD_SECONDS_MIN: f64 = 0.002;
 /// This share of what the even line still has may be spent ahead of it, by a queue that is no longer than that.
 const CREDIT: f64 = 0.1;
 /// Such requests still leave this many times closer together than even, not all at once.
-const CREDIT_SPEED: f64 = 10.0;
+const CREDIT_SPEED: f64 = 5.0;
+/// The pace is never more than so many times the even one.
+const RUSH: f64 = 5.0;
 /// A scout that is out for longer than this no longer holds up the others.
 const SCOUT_SECONDS: f64 = 1.0;
 /// Others who would spend less than this in a window are nobody.
@@ -66,6 +68,17 @@ pub(super) struct Book {
     pub(super) unseen: u32,
     /// Refusals that it did not foresee, lately.
     pub(super) strikes: u32,
+}
+
+/// The request that an answer is to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered {
+    pub(super) departure: u64,
+    pub(super) sent_at: f64,
+    /// Requests still out that were sent before it.
+    pub(super) flying: usize,
+    /// The limiter let it through.
+    pub(super) let_in: bool,
 }
 
 /// What an answer tells beyond this book.
@@ -189,15 +202,11 @@ impl Book {
         self.others.counted(sent_at);
     }
 
-    /// An answer that announces this limit. `flying`: requests still out that were sent before it.
-    pub(super) fn hear(
-        &mut self,
-        now: f64,
-        sent_at: f64,
-        told: &Announcement,
-        flying: usize,
-        guard: f64,
-    ) -> Known {
+    /// An answer that announces this limit.
+    pub(super) fn hear(&mut self, now: f64, answered: &Answered, told: &Announcement, guard: f64) -> Known {
+        let Answered { departure, sent_at, flying, let_in } = *answered;
+        // A scout that was let in tells whether the window is over; one that was refused, only that it is open.
+        let is_scout = let_in && self.scout.is_some_and(|(scout, _)| scout == departure);
         self.unseen = 0;
         self.window_told = told.window.map(|window| window.as_secs_f64()).or(self.window_told);
         let (Some(used), true) = (told.used, sent_at > self.told_at) else { return Known::Nothing };
@@ -235,12 +244,12 @@ impl Book {
             self.opened = (sent_at, f64::from(self.requests.saturating_sub(used)));
             self.others.window(sent_at, used);
         } else {
-            if was_due && used <= self.used && !self.is_short() {
+            if is_scout && used <= self.used && !self.is_short() {
                 // It should be over, and the count goes on from where it was: what is left leaves it one by one.
                 self.slides = true;
             } else if was_due && self.window.rounding != Rounding::Down {
                 self.window.still_open();
-            } else if was_due || fit == Fit::Later {
+            } else if is_scout || fit == Fit::Later {
                 self.shifts += 1;
             }
             self.others.read(sent_at, used, flying);
@@ -321,7 +330,8 @@ impl Book {
                 left / rest
             }
         };
-        self.last + 1.0 / pace
+        // What an idle time left over is not thrown at the API all at once.
+        self.last + 1.0 / pace.min(RUSH * even)
     }
 
     /// As [`Book::ready_at`], of a log: evenly, a little below the limit, and only while the count leaves room.

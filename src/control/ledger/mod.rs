@@ -17,7 +17,7 @@ mod book;
 mod others;
 mod window;
 
-use self::book::{Book, Known};
+use self::book::{Answered, Book, Known};
 use super::announcement::{AnnouncedBy, Announcement};
 use super::jitter::Jitter;
 use super::law::Answer;
@@ -102,24 +102,27 @@ impl Ledgers {
         told: &[Announcement],
     ) -> Heard {
         let Some(sent_at) = self.flying.remove(&departure) else { return Heard::default() };
-        if matches!(answer, Answer::Accepted) {
+        let flying = self.flying.values().filter(|at| **at < sent_at).count();
+        let let_in = matches!(answer, Answer::Accepted);
+        if let_in {
             self.jitter.note(now - sent_at);
         }
+        let answered = Answered { departure, sent_at, flying, let_in };
         let mut heard = Heard::default();
         for told in told {
-            if let Some(number) = self.hear(now, sent_at, told) {
+            if let Some(number) = self.hear(now, &answered, told) {
                 heard.number = Some(number);
             }
         }
         let unsaid = |book: &Book| !told.iter().any(|told| is_of(book, told));
         for book in &mut self.books {
             book.back(departure);
-            if matches!(answer, Answer::Accepted) {
+            if let_in {
                 book.counted(sent_at);
             }
             if unsaid(book) {
                 book.unseen = book.unseen.saturating_add(1);
-                if matches!(answer, Answer::Accepted) {
+                if let_in {
                     book.accepted_unsaid(sent_at);
                 }
             }
@@ -131,11 +134,15 @@ impl Ledgers {
         heard
     }
 
-    fn hear(&mut self, now: f64, sent_at: f64, told: &Announcement) -> Option<(u32, f64, AnnouncedBy)> {
+    fn hear(
+        &mut self,
+        now: f64,
+        answered: &Answered,
+        told: &Announcement,
+    ) -> Option<(u32, f64, AnnouncedBy)> {
         if told.source == AnnouncedBy::Body {
             return told.window.map(|window| (told.requests, window.as_secs_f64(), told.source));
         }
-        let flying = self.flying.values().filter(|at| **at < sent_at).count();
         if !self.books.iter().any(|book| is_of(book, told)) {
             let book = Book::new(told)?;
             if self.books.len() >= LEDGERS_MAX {
@@ -148,7 +155,7 @@ impl Ledgers {
         let jitter = self.jitter.seconds();
         let book = self.books.iter_mut().find(|book| is_of(book, told))?;
         let guard = book.guard(jitter);
-        match book.hear(now, sent_at, told, flying, guard) {
+        match book.hear(now, answered, told, guard) {
             Known::Number { requests, seconds } => Some((requests, seconds, told.source)),
             Known::Nothing => None,
         }
