@@ -215,28 +215,30 @@ fn an_operator_ends_a_pause_of_the_api_too() {
 }
 
 #[test]
-fn a_lane_that_forgets_starts_over_and_old_answers_teach_it_nothing() {
+fn a_lane_that_forgets_starts_over() {
     let mut busy = Busy::new(LanesSettings::default());
     busy.run(4.0, |at| (at > 3.0).then(|| told(1)));
     assert!(busy.view().unwrap().limit.is_some());
-    let Some(flying) = (0..1_000).find_map(|_| match busy.lanes.poll(busy.now) {
-        Step::Start(id) => Some(id),
-        Step::Wait(next) => {
-            busy.now = next.unwrap();
-            None
-        }
-        Step::Expire(..) => None,
-    }) else {
-        panic!("nothing leaves")
-    };
     busy.order(Command::Forget);
-    busy.lanes.settle(busy.now, flying, &Report::new(Outcome::Limited(told(1)), false));
     let view = busy.view().unwrap();
-    assert_eq!(view.limit, None);
-    assert!((view.pace - 4.0).abs() < 1e-9);
+    assert_eq!((view.limit, view.pace), (None, 4.0));
     let told_of = std::iter::from_fn(|| busy.lanes.next_event())
         .any(|event| event == Event::Commanded { lane: Arc::clone(&view.name), command: Command::Forget });
     assert!(told_of);
+}
+
+#[test]
+fn what_left_before_a_lane_forgot_teaches_it_nothing() {
+    let mut lanes = Lanes::new(LanesSettings::default(), Instant::now());
+    let now = Instant::now();
+    let [old, new] = [(); 2].map(|()| lanes.submit(now, &key("messages"), Ticket::default()).unwrap().0);
+    assert_eq!(lanes.poll(now), Step::Start(old));
+    assert!(lanes.command(now, "messages@none", Command::Forget));
+    let later = now + Duration::from_secs(1);
+    assert_eq!(lanes.poll(later), Step::Start(new));
+    lanes.settle(later, old, &Report::new(Outcome::Limited(told(1)), false));
+    let view = &lanes.snapshot(later)[0];
+    assert_eq!((view.limit.as_ref(), view.paused_seconds), (None, 0.0));
 }
 
 #[test]
