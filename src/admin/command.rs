@@ -27,14 +27,12 @@ pub(super) async fn patch(
         let detail = format!("write the order as JSON, with Content-Type: application/json. {FORMS}");
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
-    let order = read(&whole(body).await?).map_err(|why| {
+    let command = read(&whole(body).await?).map_err(|why| {
         Problem::new(StatusCode::BAD_REQUEST, format!("this is no order to a lane: {why}. {FORMS}"))
     })?;
-    if !admin.gate.command(&name, order.command) {
+    if !admin.gate.command(&name, command) {
         return Err(lanes::unknown(&admin, &name));
     }
-    let Order { action, rate, duration, .. } = order;
-    tracing::info!(lane = name, action, rate, r#for = duration, "an operator's order was carried out");
     lanes::one(&admin, &name).map(Json)
 }
 
@@ -47,32 +45,21 @@ struct Wire {
     r#for: Option<String>,
 }
 
-/// An order as it was written, and what it means.
-#[derive(Debug)]
-struct Order {
-    action: String,
-    rate: Option<String>,
-    duration: Option<String>,
-    command: Command,
-}
-
-fn read(body: &[u8]) -> Result<Order, String> {
+fn read(body: &[u8]) -> Result<Command, String> {
     let Wire { action, rate, r#for: duration } =
         serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    let command = match (action.as_str(), rate.as_deref(), duration.as_deref()) {
+    match (action.as_str(), rate.as_deref(), duration.as_deref()) {
         ("pin", Some(rate), None) => {
-            Command::Pin(rate.parse::<Quota>().map_err(|error| error.to_string())?.rate())
+            let quota = rate.parse::<Quota>().map_err(|error| error.to_string())?;
+            Ok(Command::Pin(quota.rate()))
         }
-        ("pin", None, _) => return Err("pin needs a rate".into()),
-        ("pause", None, text) => Command::Pause(text.map(pause).transpose()?),
-        ("resume", None, None) => Command::Resume,
-        ("forget", None, None) => Command::Forget,
-        ("pin" | "pause" | "resume" | "forget", ..) => {
-            return Err(format!("{action} goes with fewer fields"));
-        }
-        _ => return Err(format!("there is no action {action:?}")),
-    };
-    Ok(Order { action, rate, duration, command })
+        ("pin", None, _) => Err("pin needs a rate".into()),
+        ("pause", None, text) => Ok(Command::Pause(text.map(pause).transpose()?)),
+        ("resume", None, None) => Ok(Command::Resume),
+        ("forget", None, None) => Ok(Command::Forget),
+        ("pin" | "pause" | "resume" | "forget", ..) => Err(format!("{action} goes with fewer fields")),
+        _ => Err(format!("there is no action {action:?}")),
+    }
 }
 
 fn pause(text: &str) -> Result<Duration, String> {
@@ -124,7 +111,7 @@ mod tests {
             (r#" {"action":"resume"} "#, Command::Resume),
             (r#"{"action":"forget"}"#, Command::Forget),
         ] {
-            assert_eq!(read(text.as_bytes()).unwrap().command, command, "{text}");
+            assert_eq!(read(text.as_bytes()).unwrap(), command, "{text}");
         }
     }
 

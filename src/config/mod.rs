@@ -127,7 +127,7 @@ pub struct ProxySettings {
     pub head_bytes_max: usize,
     /// Request bytes that are kept for a replay, per request.
     pub replay_bytes_max: usize,
-    /// Request bytes that are kept for replays, all requests together.
+    /// Request bytes that are kept for replays, and refusals of requests that wait, all together.
     pub replay_bytes_total_max: usize,
     /// What may be sent again after a 429.
     pub replay_on_429: ReplayPolicy,
@@ -139,7 +139,7 @@ pub struct ProxySettings {
     pub stream_idle: Duration,
     /// A kept upstream connection is not used after so long idle, unless the origin announces another time.
     pub pool_idle: Duration,
-    /// Kept idle upstream connections at most.
+    /// Kept idle connections at most, to all upstreams together.
     pub pool_idle_max: usize,
     /// Routes that are told apart by their paths; further ones share the route `other`.
     pub routes_max: usize,

@@ -7,6 +7,7 @@ use http::header::{AUTHORIZATION, COOKIE, HOST, MAX_FORWARDS, TRANSFER_ENCODING}
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Version};
+use std::fmt;
 
 /// Reads heads.
 #[derive(Debug)]
@@ -25,13 +26,19 @@ pub(super) enum Intent<'a> {
 }
 
 /// Where a request goes, and what it counts against.
-#[derive(Debug)]
 pub(super) struct Wanted<'a> {
     /// The upstream.
     pub(super) site: &'a Site,
     /// What is asked of it.
     pub(super) target: PathAndQuery,
     pub(super) place: Place<'a>,
+}
+
+/// Without the target: a query may hold a token.
+impl fmt::Debug for Wanted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Wanted({} {:?})", self.site.upstream, self.place)
+    }
 }
 
 impl Classifier {

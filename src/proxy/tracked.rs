@@ -14,7 +14,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// A response's body, and what has to happen when it is over.
-#[derive(Debug)]
 pub struct Tracked {
     content: Content,
     /// Why the body broke off, told a turn after what came of it: the connection ends on it, unsent bytes and all.
@@ -22,7 +21,6 @@ pub struct Tracked {
     account: Option<Account>,
 }
 
-#[derive(Debug)]
 enum Content {
     /// A body that is here.
     Whole(Bytes),
@@ -100,6 +98,13 @@ impl Body for Tracked {
             }
             Content::Cut { .. } => SizeHint::default(),
         }
+    }
+}
+
+/// Without the body: it is nobody's but the client's.
+impl fmt::Debug for Tracked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tracked({:?})", self.account)
     }
 }
 

@@ -58,7 +58,7 @@ struct Http2 {
 }
 
 /// The head of a request to the upstream, before it is known over which protocol it goes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Outgoing {
     pub(super) method: Method,
     pub(super) target: PathAndQuery,

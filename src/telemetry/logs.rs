@@ -6,7 +6,7 @@
 use super::sink;
 pub use super::sink::Flush;
 use crate::config::{LogFormat, LogLevel, LogSettings};
-use crate::control::Event;
+use crate::control::{Command, Event};
 use crate::observe::{Attempt, Exchange};
 use std::io;
 use std::time::Duration;
@@ -68,11 +68,21 @@ pub(super) fn event(event: &Event) {
         Event::Refused { lane, reason } => debug!(%lane, reason = reason.as_str(), "request is not served"),
         Event::Abandoned { lane } => debug!(%lane, "client left while it waited"),
         Event::Paused { lane, seconds } => info!(%lane, seconds, "lane holds back as the API asked"),
-        Event::Commanded { lane, command } => info!(%lane, ?command, "an operator's order"),
+        Event::Commanded { lane, command } => order(lane, *command),
         Event::LimitLearnt { lane, requests_per_second, says } => {
             info!(%lane, requests_per_second, says, "limit learnt");
         }
     }
+}
+
+fn order(lane: &str, command: Command) {
+    let (action, rate, seconds) = match command {
+        Command::Pin(rate) => ("pin", Some(rate.get()), None),
+        Command::Pause(length) => ("pause", None, length.map(|length| length.as_secs_f64())),
+        Command::Resume => ("resume", None, None),
+        Command::Forget => ("forget", None, None),
+    };
+    info!(lane, action, requests_per_second = rate, seconds, "an operator's order");
 }
 
 pub(super) fn attempt(attempt: &Attempt) {

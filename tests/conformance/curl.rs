@@ -214,5 +214,8 @@ fn simulated_tls(path: &Path) {
         }
         let stranger = curl_with_input(path, &["-o", "/dev/null", &url], b"");
         assert_eq!(stranger.status.and_then(|status| status.code()), Some(60), "{}", stranger.stderr);
+        let proxy = Tidegate::run(&format!("https://{host}:{port}"), &["--upstream-ca", file]);
+        let ran = curl(path, &["-o", "/dev/null", "-w", "%{http_code}", &proxy.url()]);
+        assert_eq!(ran.text(), "200", "as the greeting has it: {said}");
     }
 }

@@ -1,7 +1,7 @@
 //! Upstreams that are not there, or not who they should be.
 
 use crate::client::get;
-use crate::process::{Tidegate, eventually};
+use crate::process::{Tidegate, eventually, tidegate};
 use std::io::Read;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -62,4 +62,27 @@ fn self_signed() -> (String, Arc<std::sync::Mutex<Vec<u8>>>) {
         }
     });
     (upstream, seen)
+}
+
+#[test]
+fn a_ca_file_that_is_not_there_stops_the_start_and_says_which() {
+    let ended =
+        tidegate(&["run", "--upstream", "https://127.0.0.1:9", "--upstream-ca", "/does/not/exist.pem"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("/does/not/exist.pem") && ended.stderr.contains("PEM"), "{ended:?}");
+}
+
+#[test]
+fn a_certificate_that_nobody_checks_is_a_warning_at_the_start() {
+    let (upstream, _) = self_signed();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("t.toml");
+    let text = format!("[[upstream]]\nurl = \"{upstream}\"\ndangerous_accept_any_certificate = true\n");
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let tidegate =
+        Tidegate::run_with(&["--config", file, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    eventually("the warning", || {
+        tidegate.stderr().contains("Whoever answers in its place gets every token")
+    });
 }
