@@ -382,9 +382,11 @@ fn signed(value: usize) -> i64 {
 const SERIES_LANES_MAX: usize = 1_000;
 /// Methods that are told apart.
 const METHODS: [&str; 9] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"];
-/// From "not at all" to the longest deadline.
-const QUEUE_BUCKETS: [f64; 15] =
-    [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+/// From "not at all" to the default deadline; finest where a hundred threads at a usual limit wait.
+const QUEUE_BUCKETS: [f64; 20] = [
+    0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0, 60.0,
+    120.0,
+];
 /// From a neighbour's cache to the longest timeout.
 const UPSTREAM_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
@@ -478,8 +480,8 @@ mod tests {
             r#"tidegate_lane_pace_requests_per_second{lane="messages@3f9a"} 9.5"#,
             r#"tidegate_lane_limit_requests_per_second{lane="messages@3f9a"} 5"#,
             r#"tidegate_lane_paused_seconds{lane="messages@3f9a"} 1.5"#,
-            r#"tidegate_queue_wait_seconds_bucket{lane="messages@3f9a",le="0.25"} 1"#,
-            r#"tidegate_class_queue_wait_seconds_bucket{class="other",le="0.25"} 1"#,
+            r#"tidegate_queue_wait_seconds_bucket{lane="messages@3f9a",le="0.2"} 1"#,
+            r#"tidegate_class_queue_wait_seconds_bucket{class="other",le="0.2"} 1"#,
             r#"tidegate_class_queue_wait_seconds_count{class="production"} 1"#,
             r#"tidegate_class_queue_depth{class="other"} 2"#,
             r#"tidegate_class_queue_depth{class="production"} 1"#,
