@@ -18,8 +18,11 @@ mod closed_loop;
 use closed_loop::{Change, Demand, Headers, Network, RetryAfter, Whole, World};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use tidegate::control::{LanesSettings, LawName, Quota};
+use tidegate::control::{ClassId, ClassSettings, LanesSettings, LawName, Quota};
 use tidegate::sim::limits::{Limiter, Limits, Model};
+
+/// The first class, and the only one.
+const PRODUCTION: ClassId = ClassId(1);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +31,9 @@ struct Scenario {
     #[serde(default)]
     network: Wire,
     demand: Wanted,
+    /// A class of its own, beside what is wanted.
+    #[serde(default)]
+    production: Option<Production>,
     run: Run,
     #[serde(default)]
     law: Option<String>,
@@ -105,6 +111,15 @@ struct Wanted {
     poisson_per_second: Option<f64>,
 }
 
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Production {
+    /// Its share of the lane.
+    share: f64,
+    /// What it asks for, evenly.
+    per_second: f64,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Run {
@@ -142,6 +157,9 @@ struct Goals {
     fairness_min: Option<f64>,
     mean_latency_max: Option<f64>,
     latency_p99_max: Option<f64>,
+    /// The wait of production's requests, all turns together, in seconds.
+    production_wait_p99_max: Option<f64>,
+    worst_production_wait_p99_max: Option<f64>,
     /// Requests a second that get through (for an API without limit).
     throughput_min: Option<f64>,
 }
@@ -218,6 +236,13 @@ fn run(scenario: &Scenario, seed: u64) -> BTreeMap<&'static str, f64> {
     latencies.sort_by(f64::total_cmp);
     figures.insert("mean_latency", latencies.iter().sum::<f64>() / latencies.len().max(1) as f64);
     figures.insert("latency_p99", latencies.get(latencies.len() * 99 / 100).copied().unwrap_or(0.0));
+    if scenario.production.is_some() {
+        let own = |(at, class, _): &&(f64, ClassId, f64)| *at >= from && *class == PRODUCTION;
+        let mut waits: Vec<f64> = log.waits.iter().filter(own).map(|(_, _, wait)| *wait).collect();
+        waits.sort_by(f64::total_cmp);
+        figures.insert("production_wait_p99", waits.get(waits.len() * 99 / 100).copied().expect("it asked"));
+        figures.insert("production_wait_max", waits.last().copied().expect("it asked"));
+    }
     figures
 }
 
@@ -232,6 +257,8 @@ fn play(scenario: &Scenario, seed: u64) -> World {
     if let Some(rate) = &scenario.fixed_rate {
         settings.law.fixed_rate = rate.parse::<Quota>().expect("a rate").rate();
     }
+    let class = |production: Production| ClassSettings { name: "production".into(), share: production.share };
+    settings.classes.extend(scenario.production.map(class));
     // Every seed has another phase of the API's window.
     let phase = (seed as f64 + 0.313) / scenario.run.seeds as f64;
     let server = &scenario.server;
@@ -257,6 +284,9 @@ fn play(scenario: &Scenario, seed: u64) -> World {
         }
         Wanted { poisson_per_second: Some(rate), .. } => world.demand(Demand::Poisson { per_second: *rate }),
         other => panic!("no demand: {other:?}"),
+    }
+    if let Some(Production { per_second, .. }) = scenario.production {
+        world.demand(Demand::Every { per_second, class: PRODUCTION });
     }
     world.run(scenario.run.seconds, changes(scenario));
     world
@@ -356,6 +386,10 @@ fn judge(goals: &Goals, runs: &[BTreeMap<&'static str, f64>]) -> Vec<String> {
     );
     at_most("mean latency (median)", median("mean_latency"), goals.mean_latency_max);
     at_most("p99 latency (median)", median("latency_p99"), goals.latency_p99_max);
+    let wait = |of: &dyn Fn(&str) -> f64, goal| or_nan(goal, || of("production_wait_p99"));
+    let (usual, worst) = (goals.production_wait_p99_max, goals.worst_production_wait_p99_max);
+    at_most("production's p99 wait (median)", wait(&median, usual), usual);
+    at_most("production's p99 wait (worst)", wait(&most, worst), worst);
     for (name, goal) in
         ["tracks_1", "tracks_2", "tracks_3"].into_iter().zip(goals.tracks_within.iter().flatten())
     {

@@ -10,6 +10,7 @@ use super::rate::{Quota, Rate};
 use super::retry::PAUSING_SECONDS;
 use super::settings::{LanesSettings, LawSettings};
 use super::shared::Shared;
+use super::ticket::TicketId;
 use super::{ClassView, LaneKey, LaneView, LimitView};
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub(super) struct Node {
     orders: Orders,
     /// A pause that no law asked for (the API is overloaded).
     pause_until: f64,
+    /// When the next one would have left before the phase was changed; infinite without such a change.
+    unshifted: f64,
     /// What left up to then was another law's: its answers teach this one nothing.
     since: f64,
 }
@@ -35,7 +38,7 @@ impl Node {
     pub(super) fn new(law: Law, ceiling: Option<Quota>) -> Self {
         let orders = Orders::new(ceiling);
         let never = f64::NEG_INFINITY;
-        Self { law, pacer: Pacer::new(), orders, pause_until: never, since: never }
+        Self { law, pacer: Pacer::new(), orders, pause_until: never, unshifted: f64::INFINITY, since: never }
     }
 
     /// The node of `key`'s lane. It starts from what another credential's lane of the same route learnt.
@@ -64,23 +67,27 @@ impl Node {
         if self.orders.hold_back(now, self.law.current_rate()) { 0 } else { waiting }
     }
 
-    /// When the next one may leave, with `waiting` that could; infinite while an answer has to come first.
-    pub(super) fn ready_at(&mut self, now: f64, waiting: usize) -> f64 {
+    /// When the next one may leave, with `waiting` that could; infinite while an answer has to come first. One that
+    /// `need_not` wait with the others may leave in a light pause.
+    pub(super) fn ready_at(&mut self, now: f64, waiting: usize, need_not: bool) -> f64 {
         let rate = self.hear(now, waiting);
         let orders = self.orders.ready_at().max(self.pause_until);
         if let Some(pinned) = self.orders.pinned() {
             return self.pacer.ready_at(pinned).max(orders);
         }
         let waiting = self.waiting_for_law(now, waiting);
-        let hold = self.law.hold_until(now, waiting).max(orders);
+        let hold = self.law.hold_until(now, waiting, need_not).max(orders);
         if let Some(shift) = self.law.take_shift() {
+            self.unshifted = self.pacer.ready_at(rate);
             let earliest = if hold.is_finite() { hold.max(now) } else { now };
             match shift {
                 Shift::By(fraction) => self.pacer.shift(earliest, fraction, rate),
                 Shift::Onto(at) => self.pacer.align(earliest, at, rate),
             }
         }
-        self.pacer.ready_at(rate).max(hold)
+        let due = self.pacer.ready_at(rate);
+        // A change of phase is for the departures to come.
+        if need_not { due.min(self.unshifted).max(hold) } else { due.max(hold) }
     }
 
     /// One leaves.
@@ -91,6 +98,7 @@ impl Node {
         self.pacer.keep_phase(self.law.keeps_phase() && law_paces);
         self.pacer.take(now, self.orders.pinned().unwrap_or(law));
         self.orders.take(now);
+        self.unshifted = f64::INFINITY;
         self.law.sent(now)
     }
 
@@ -197,6 +205,8 @@ pub(super) struct Lane {
     pub(super) accepted_total: u64,
     pub(super) throttled_total: u64,
     pub(super) used_at: f64,
+    /// When the last one left that this lane's limit refused.
+    pub(super) refused_at: Option<f64>,
     /// When the machine wants to look at it next; infinite for never.
     pub(super) wake: f64,
     /// The limit as it was last told.
@@ -214,15 +224,39 @@ impl Lane {
             accepted_total: 0,
             throttled_total: 0,
             used_at: now,
+            refused_at: None,
             wake: f64::INFINITY,
             told: None,
         }
     }
 
-    /// When every node of the lane's path grants.
-    pub(super) fn ready_at(&mut self, shared: &mut Shared, now: f64) -> f64 {
+    /// When every node of the lane's path grants: to whoever is next, or sooner to a class that asks for its share.
+    pub(super) fn ready_at(&mut self, shared: &mut Shared, now: f64, for_share: bool) -> f64 {
         let waiting = self.queue.ready_len();
-        self.node.ready_at(now, waiting).max(shared.ready_at(&self.key, now, waiting))
+        self.node.ready_at(now, waiting, for_share).max(shared.ready_at(&self.key, now, waiting))
+    }
+
+    /// Takes out the ticket that leaves now, if one may.
+    pub(super) fn take(&mut self, shared: &mut Shared, now: f64) -> Option<TicketId> {
+        if self.queue.ready_len() == 0 {
+            return None;
+        }
+        if self.ready_at(shared, now, false) <= now + SAME {
+            return self.queue.take(self.node.probes() || self.meets_refusal(now));
+        }
+        let sooner = self.queue.wants_share() && self.ready_at(shared, now, true) <= now + SAME;
+        if sooner { self.queue.take(false) } else { None }
+    }
+
+    /// Would a departure meet the end of a window, as the last refusal did? Windows repeat, so while the law tries for
+    /// more this is the slot that is refused: not one for a class that asks for no more than its share.
+    fn meets_refusal(&self, now: f64) -> bool {
+        let (Some(refused), Some((_, window))) = (self.refused_at, self.node.law.believes()) else {
+            return false;
+        };
+        let past = (now - refused).rem_euclid(window);
+        let near = past.min(window - past) < 0.5 * self.node.pace().interval_seconds();
+        near && self.queue.has_classes() && self.node.law.tries()
     }
 
     /// Nothing waits and nothing flies.

@@ -95,14 +95,14 @@ impl Announced {
         self.learnt.rate(now, if held { 0 } else { waiting })
     }
 
-    fn hold_until(&mut self, now: f64, waiting: usize) -> f64 {
+    fn hold_until(&mut self, now: f64, waiting: usize, need_not: bool) -> f64 {
         if self.ledgers.is_empty() {
-            return self.learnt.hold_until(now, waiting);
+            return self.learnt.hold_until(now, waiting, need_not);
         }
         let own = if self.ledgers.govern() {
             self.learnt.paused_until()
         } else {
-            self.learnt.hold_until(now, waiting)
+            self.learnt.hold_until(now, waiting, need_not)
         };
         own.max(self.ledgers.ready_at(now, waiting))
     }
@@ -164,12 +164,13 @@ impl Law {
         }
     }
 
-    /// Nothing may leave before this; infinite while an answer has to come first.
-    pub(super) fn hold_until(&mut self, now: f64, waiting: usize) -> f64 {
+    /// Nothing may leave before this; infinite while an answer has to come first. One that `need_not` wait with the
+    /// others may leave in a light pause.
+    pub(super) fn hold_until(&mut self, now: f64, waiting: usize, need_not: bool) -> f64 {
         match self {
             Self::Fixed(_) => f64::NEG_INFINITY,
             Self::Aimd(law) => law.hold_until(),
-            Self::Learnt(law) => law.hold_until(now, waiting),
+            Self::Learnt(law) => law.hold_until(now, waiting, need_not),
         }
     }
 
@@ -189,6 +190,11 @@ impl Law {
             Self::Aimd(law) => law.resume(),
             Self::Learnt(law) => law.learnt.resume(),
         }
+    }
+
+    /// Goes faster than what it knows to be let through: a refusal is to be expected.
+    pub(super) fn tries(&self) -> bool {
+        matches!(self, Self::Learnt(law) if law.learnt.tries() && !law.ledgers.govern())
     }
 
     /// Would the next departure be a probe, to be made with the youngest ticket?

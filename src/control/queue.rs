@@ -77,6 +77,16 @@ impl Queue {
         self.turns.lines()
     }
 
+    /// Are there any?
+    pub(super) fn has_classes(&self) -> bool {
+        self.turns.has_classes()
+    }
+
+    /// Has a class something ready that is within its share?
+    pub(super) fn wants_share(&self) -> bool {
+        self.turns.wants_share()
+    }
+
     /// How many a new ticket of `class` would wait for.
     pub(super) fn ahead(&self, class: ClassId) -> f64 {
         self.turns.ahead(class, self.len(), self.turns.waiting(class))

@@ -25,7 +25,7 @@ impl Shared {
     /// When every node above `key` grants, with `waiting` tickets in its lane.
     pub(super) fn ready_at(&mut self, key: &LaneKey, now: f64, waiting: usize) -> f64 {
         let mut at = f64::NEG_INFINITY;
-        self.each(key, |_, node| at = at.max(node.ready_at(now, waiting)));
+        self.each(key, |_, node| at = at.max(node.ready_at(now, waiting, false)));
         at
     }
 

@@ -96,6 +96,16 @@ impl Turns {
         if probe { line.ready.last().copied() } else { line.ready.first().copied() }
     }
 
+    /// Are there classes?
+    pub(super) fn has_classes(&self) -> bool {
+        self.lines.len() > 1
+    }
+
+    /// Has a class something ready that is within its share?
+    pub(super) fn wants_share(&self) -> bool {
+        self.lines.iter().skip(1).any(|line| !line.ready.is_empty() && line.tag <= self.present)
+    }
+
     /// Of `all` tickets ahead of one, how many matter to it if `own` of them are of its own class: the others take
     /// turns with it.
     pub(super) fn ahead(&self, class: ClassId, all: usize, own: usize) -> f64 {

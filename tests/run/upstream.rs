@@ -82,7 +82,5 @@ fn a_certificate_that_nobody_checks_is_a_warning_at_the_start() {
     let file = file.to_str().unwrap();
     let tidegate =
         Tidegate::run_with(&["--config", file, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-    eventually("the warning", || {
-        tidegate.stderr().contains("Whoever answers in its place gets every token")
-    });
+    eventually("the warning", || tidegate.stderr().contains("Whoever answers in its place gets every token"));
 }

@@ -6,8 +6,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::{Duration, Instant};
 use tidegate::control::{
-    AnnouncedBy, Announcement, CredentialHash, Hint, LaneKey, Lanes, LanesSettings, Level, Outcome, Report,
-    Settled, Step, Ticket, TicketId,
+    AnnouncedBy, Announcement, ClassId, CredentialHash, Hint, LaneKey, Lanes, LanesSettings, Level, Outcome,
+    Report, Settled, Step, Ticket, TicketId,
 };
 use tidegate::sim::limits::{Announced, Limits};
 
@@ -48,6 +48,8 @@ pub(crate) enum Demand {
     Bursts { count: usize, every_seconds: f64 },
     /// So many requests a second, at random.
     Poisson { per_second: f64 },
+    /// So many requests a second of a class, evenly, beside whoever else asks.
+    Every { per_second: f64, class: ClassId },
 }
 
 /// A change of the world at a moment.
@@ -122,7 +124,9 @@ type EventKey = u64;
 struct Flying {
     client: usize,
     credential: u64,
+    class: ClassId,
     born: f64,
+    started: f64,
 }
 
 #[derive(Debug)]
@@ -135,6 +139,7 @@ enum Happening {
     Wake,
     Burst(usize, f64),
     Random(f64),
+    Every(f64, ClassId),
 }
 
 /// What the API and the clients saw.
@@ -148,6 +153,8 @@ pub(crate) struct Log {
     pub(crate) others: Vec<f64>,
     /// Client latencies, with the time of the answer.
     pub(crate) latency: Vec<(f64, f64)>,
+    /// From the asking to the departure that was answered, refused turns included, with the time of the answer.
+    pub(crate) waits: Vec<(f64, ClassId, f64)>,
     /// Clients that got no answer of the API, or its 429.
     pub(crate) client_errors: usize,
 }
@@ -196,6 +203,10 @@ impl World {
                 self.open_loop = true;
                 self.at(0.0, Happening::Random(per_second));
             }
+            Demand::Every { per_second, class } => {
+                let start = self.random.uniform() / per_second;
+                self.at(start, Happening::Every(per_second, class));
+            }
         }
     }
 
@@ -231,17 +242,21 @@ impl World {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Ask(client) => self.ask(client),
+            Happening::Ask(client) => self.ask(client, ClassId::default()),
             Happening::Burst(count, every) => {
                 for client in 0..count {
-                    self.ask(client);
+                    self.ask(client, ClassId::default());
                 }
                 self.at(self.now + every, Happening::Burst(count, every));
             }
             Happening::Random(per_second) => {
-                self.ask(0);
+                self.ask(0, ClassId::default());
                 let gap = self.random.exponential(1.0 / per_second);
                 self.at(self.now + gap, Happening::Random(per_second));
+            }
+            Happening::Every(per_second, class) => {
+                self.ask(0, class);
+                self.at(self.now + 1.0 / per_second, Happening::Every(per_second, class));
             }
             Happening::Wake => {
                 if self.armed <= self.now {
@@ -262,26 +277,31 @@ impl World {
         }
     }
 
-    fn ask(&mut self, client: usize) {
+    fn ask(&mut self, client: usize, class: ClassId) {
         let credential = (self.credential)(client);
         let key = LaneKey {
             upstream: "api:443".into(),
             credential: Some(CredentialHash(credential)),
             route: "/api/v2/conversations/messages".into(),
         };
-        let ticket = Ticket::until(self.instant(self.now + self.deadline_seconds));
+        let ticket = Ticket { class, ..Ticket::until(self.instant(self.now + self.deadline_seconds)) };
+        let flight = Flying { client, credential, class, born: self.now, started: self.now };
         match self.lanes.submit(self.instant(self.now), &key, ticket) {
-            Ok((id, _)) => drop(self.waiting.insert(id, Flying { client, credential, born: self.now })),
-            Err(_) => self.failed(client),
+            Ok((id, _)) => drop(self.waiting.insert(id, flight)),
+            Err(_) => self.failed(flight),
         }
         self.pump();
     }
 
-    fn failed(&mut self, client: usize) {
+    fn failed(&mut self, flight: Flying) {
         self.log.client_errors += 1;
-        if !self.open_loop {
-            self.at(self.now + 1.0, Happening::Ask(client));
+        if self.asks_again(flight) {
+            self.at(self.now + 1.0, Happening::Ask(flight.client));
         }
+    }
+
+    fn asks_again(&self, flight: Flying) -> bool {
+        !self.open_loop && flight.class == ClassId::default()
     }
 
     fn pump(&mut self) {
@@ -289,13 +309,13 @@ impl World {
             match self.lanes.poll(self.instant(self.now)) {
                 Step::Start(id) => {
                     let flight = self.waiting.remove(&id).expect("starts once");
-                    self.flying.insert(id, flight);
+                    self.flying.insert(id, Flying { started: self.now, ..flight });
                     let arrives = self.now + self.way();
                     self.at(self.network.after_stall(arrives), Happening::Arrive(id));
                 }
                 Step::Expire(id, _) => {
                     let flight = self.waiting.remove(&id).expect("expires once");
-                    self.failed(flight.client);
+                    self.failed(flight);
                 }
                 Step::Wait(next) => {
                     let next = next.map_or(f64::INFINITY, |at| (at - self.epoch).as_secs_f64());
@@ -358,11 +378,12 @@ impl World {
                 self.lanes.release(now, id);
                 if answer.is_ok() {
                     self.log.latency.push((self.now, self.now - flight.born));
-                    if !self.open_loop {
+                    self.log.waits.push((self.now, flight.class, flight.started - flight.born));
+                    if self.asks_again(flight) {
                         self.at(self.now, Happening::Ask(flight.client));
                     }
                 } else {
-                    self.failed(flight.client);
+                    self.failed(flight);
                 }
             }
         }

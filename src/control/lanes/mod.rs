@@ -223,10 +223,7 @@ impl Lanes {
             let refusal = self.refuse(now, index, late_reason(self.draining_until));
             return Some(Step::Expire(id, refusal));
         }
-        if lane.queue.ready_len() == 0 || lane.ready_at(&mut self.shared, now) > now + SAME {
-            return None;
-        }
-        let id = lane.queue.take(lane.node.probes())?;
+        let id = lane.take(&mut self.shared, now)?;
         lane.in_flight += 1;
         let own = lane.node.take(now);
         let shared = self.shared.take(&lane.key, now);
@@ -267,7 +264,7 @@ impl Lanes {
     fn schedule(&mut self, now: f64, index: u32) {
         let Some(lane) = self.roster.get_mut(index) else { return };
         let start = if lane.queue.ready_len() > 0 {
-            lane.ready_at(&mut self.shared, now)
+            lane.ready_at(&mut self.shared, now, lane.queue.wants_share())
         } else {
             // Tells the law that nothing waits from now on.
             lane.node.hear(now, 0);

@@ -66,6 +66,9 @@ impl Lanes {
             }
             Outcome::Limited(hint) => {
                 lane.throttled_total += 1;
+                if hint.level == Level::Route {
+                    lane.refused_at = Some(stamps.own.sent_at);
+                }
                 let retry_after_seconds = seconds_of(hint);
                 self.events.push_back(Event::Throttled { lane: Arc::clone(&lane.name), retry_after_seconds });
                 let law_pauses = lane.node.law_pauses();

@@ -57,6 +57,11 @@ impl HoldBack {
         self.refusals >= 2
     }
 
+    /// Nothing is held back but moments, for all to wait in.
+    pub(super) fn is_light(&self) -> bool {
+        !self.is_block()
+    }
+
     /// The end of the last pause.
     pub(super) fn pause_until(&self) -> f64 {
         self.pause_until

@@ -157,6 +157,11 @@ impl Learnt {
         self.hold_back = HoldBack::new();
     }
 
+    /// Goes faster than what is known to be let through.
+    pub(super) fn tries(&self) -> bool {
+        self.rate > self.base
+    }
+
     pub(super) fn probes(&self) -> bool {
         self.surplus >= 1.0
     }
@@ -233,13 +238,13 @@ impl Learnt {
         self.rate *= 1.0 + elapsed / unit * doubled(0.04, beyond / unit).min(0.7);
     }
 
-    /// Nothing may leave before this.
-    pub(super) fn hold_until(&mut self, now: f64, waiting: usize) -> f64 {
+    /// Nothing may leave before this; one that `need_not` wait with the others leaves light pauses to them.
+    pub(super) fn hold_until(&mut self, now: f64, waiting: usize, need_not: bool) -> f64 {
         let budget = match &mut self.window {
             Some(window) => window.earliest(now, waiting, &self.history),
             None => f64::NEG_INFINITY,
         };
-        self.hold_back.until().max(budget)
+        if need_not && self.hold_back.is_light() { budget } else { self.hold_back.until().max(budget) }
     }
 
     pub(super) fn sent(&mut self, now: f64) -> Stamp {
