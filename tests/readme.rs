@@ -81,7 +81,7 @@ fn every_command_works() {
             How::Alias(name) => alias(name),
             How::JMeter => jmeter(command),
             How::Conformance(test) => {
-                assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(test).is_file(), "{test}")
+                assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(test).is_file(), "{test}");
             }
             How::Tidegate => terminals.tidegate(command),
             How::Curl => terminals.curl(command),
