@@ -609,6 +609,10 @@ grace = ["1s"]
         ("admin = \"x\"\n[[upstream]]\nurl = \"http://a\"\n", "1: admin: is a text: write [admin]"),
         ("[[upstream]]\n", "1: upstream[0].url: is missing: write url = \"https://api.mypurecloud.com\""),
         (
+            "[[upstream]]\nurl = http://u:s3cret@a\n",
+            "2: upstream[0].url: this value belongs in quotes: write \"...\"",
+        ),
+        (
             "[[upstream]]\nurl = \"http://u:s3cret@a\"\n",
             "2: upstream[0].url: \"(not shown: it has user information)\"",
         ),

@@ -1,6 +1,9 @@
 //! A TOML document as a tree in which every value knows where it was said; one tree can be laid over another.
 
+use super::duration::duration;
 use super::problem::{Origin, Problem};
+use super::size::size;
+use crate::control::Quota;
 use std::collections::BTreeSet;
 use std::fmt;
 use toml::Spanned;
@@ -236,7 +239,9 @@ fn syntax(message: &str, said: &str) -> String {
     match message {
         "duplicate key" => format!("{said} stands here for the second time: leave one of them out"),
         message if message.starts_with("string values must be quoted") => {
-            format!("this value belongs in quotes: write \"{said}\"")
+            // Only what cannot be a secret is repeated.
+            let plain = said.parse::<Quota>().is_ok() || duration(said).is_ok() || size(said).is_ok();
+            format!("this value belongs in quotes: write \"{}\"", if plain { said } else { "..." })
         }
         message => format!("this is not TOML: {message}"),
     }

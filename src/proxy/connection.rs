@@ -8,7 +8,7 @@
 use super::Proxy;
 use super::error::BoxError;
 use super::respond::HEAD_TIMEOUT;
-use super::socket::{Activity, Busy, Doing, Socket, gone};
+use super::socket::{Activity, Busy, Doing, Socket, gone, is_blank};
 use super::tracked::Tracked;
 use crate::config::ProxySettings;
 use crate::gate::clock;
@@ -77,6 +77,7 @@ async fn first_bytes(stream: &TcpStream) -> Option<(Bytes, bool)> {
         match stream.try_read_buf(&mut bytes) {
             Ok(0) => return None,
             Ok(_) if bytes.starts_with(PREFACE) => return Some((bytes.freeze(), true)),
+            Ok(_) if is_blank(&bytes) && bytes.len() < FIRST_READ => (),
             Ok(_) if !PREFACE.starts_with(&bytes) => return Some((bytes.freeze(), false)),
             Ok(_) => (),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),

@@ -26,9 +26,7 @@ pub(super) struct Socket {
 
 impl Socket {
     pub(super) fn new(stream: Arc<TcpStream>, first: Bytes, activity: Activity) -> Self {
-        if !first.is_empty() {
-            activity.read();
-        }
+        activity.read(&first);
         Self { stream, first, activity }
     }
 }
@@ -45,14 +43,13 @@ impl AsyncRead for Socket {
             self.first.advance(count);
             return Poll::Ready(Ok(()));
         }
+        let before = buf.filled().len();
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
             match self.stream.try_read_buf(buf) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
-                Ok(count) => {
-                    if count > 0 {
-                        self.activity.read();
-                    }
+                Ok(_) => {
+                    self.activity.read(buf.filled().get(before..).unwrap_or_default());
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) => return Poll::Ready(Err(error)),
@@ -106,6 +103,11 @@ impl AsyncWrite for Socket {
             _ => Poll::Ready(Ok(())),
         }
     }
+}
+
+/// Empty lines, of which there may be some before a request line (RFC 9112 2.2): no head begins with them.
+pub(super) fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
 /// Returns when the peer has closed its side, in order or by a reset, even if there is unread data before that.
@@ -181,7 +183,10 @@ impl Activity {
         self.lock().blocked_since
     }
 
-    fn read(&self) {
+    fn read(&self, bytes: &[u8]) {
+        if is_blank(bytes) {
+            return;
+        }
         let mut state = self.lock();
         if state.reads_are_heads && state.active == 0 && state.head_since.is_none() {
             state.head_since = Some(clock::now());

@@ -66,6 +66,27 @@ async fn an_idle_connection_outlives_the_head_timeout() {
 }
 
 #[tokio::test]
+async fn empty_lines_before_a_request_begin_none() {
+    let origin = Origin::friendly().await;
+    let slow = |proxy: &mut tidegate::config::ProxySettings| proxy.head_timeout = Duration::from_millis(100);
+    let through = Through::with(origin.address, slow, fixed(1e4));
+    let mut client = Client::connect(through.address).await;
+    client.send("\r\n\n").await;
+    for _ in 0..3 {
+        assert_eq!(client.send(request("GET", "/", "", "")).await.response().await.status, 200);
+        // Some old clients end a body with a line end that is not part of it.
+        client.send("\r\n").await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    let mut nothing_else = Client::connect(through.address).await;
+    assert_eq!(
+        nothing_else.send("\r\n").await.rest().await,
+        b"",
+        "a new connection has no more time than that"
+    );
+}
+
+#[tokio::test]
 async fn a_body_that_does_not_come_is_answered_408() {
     let origin = Origin::friendly().await;
     let slow = |proxy: &mut tidegate::config::ProxySettings| proxy.body_idle = Duration::from_millis(200);
