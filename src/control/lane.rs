@@ -70,12 +70,12 @@ impl Node {
     /// When the next one may leave, with `waiting` that could; infinite while an answer has to come first. One that
     /// `need_not` wait with the others may leave in a light pause.
     pub(super) fn ready_at(&mut self, now: f64, waiting: usize, need_not: bool) -> f64 {
-        let rate = self.hear(now, waiting);
+        let waiting = self.waiting_for_law(now, waiting);
+        let rate = self.law.rate(now, waiting);
         let orders = self.orders.ready_at().max(self.pause_until);
         if let Some(pinned) = self.orders.pinned() {
             return self.pacer.ready_at(pinned).max(orders);
         }
-        let waiting = self.waiting_for_law(now, waiting);
         let hold = self.law.hold_until(now, waiting, need_not).max(orders);
         if let Some(shift) = self.law.take_shift() {
             self.unshifted = self.pacer.ready_at(rate);
