@@ -38,6 +38,10 @@ const RULES: &[(&str, How)] = &[
     ("tests/jmeter/install.sh", How::Ci("tests/jmeter/install.sh")),
     ("~/.cache/tidegate/jmeter-5.6.3/bin/jmeter ", How::JMeter),
     ("target/release/tidegate ", How::Tidegate),
+    (
+        "prometheus --config.file=config/prometheus/prometheus.yml ",
+        How::Conformance("tests/conformance/prometheus.rs"),
+    ),
     ("curl ", How::Curl),
 ];
 
@@ -49,6 +53,8 @@ enum How {
     Alias(&'static str),
     /// The conformance test runs this plan; here it is seen that the flags fit it.
     JMeter,
+    /// A conformance test runs that program on that file.
+    Conformance(&'static str),
     /// Run here: `--help` to its end, the others until they listen. They stay for the curls that follow.
     Tidegate,
     /// Run here, when there is a curl.
@@ -74,6 +80,9 @@ fn every_command_works() {
             How::Ci(words) => assert!(CI.contains(words), ".ci/run no longer has {words:?}, for {command}"),
             How::Alias(name) => alias(name),
             How::JMeter => jmeter(command),
+            How::Conformance(test) => {
+                assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(test).is_file(), "{test}");
+            }
             How::Tidegate => terminals.tidegate(command),
             How::Curl => terminals.curl(command),
         }
@@ -82,13 +91,13 @@ fn every_command_works() {
 
 #[test]
 fn every_option_exists() {
-    let helps: String = ["run", "sim", "demo"]
+    let helps: String = ["run", "check", "sim", "demo"]
         .iter()
         .map(|command| tidegate(&[command, "--help"]))
         .collect::<Vec<_>>()
         .concat();
     // Of other programs.
-    let foreign = ["--release", "--test"];
+    let foreign = ["--release", "--test", "--storage"];
     for option in options(README).iter().filter(|option| !foreign.contains(&option.as_str())) {
         assert!(
             helps.contains(&format!("{option} ")) || helps.contains(&format!("{option}\n")),
@@ -114,6 +123,7 @@ fn blocks_options_and_names_are_found() {
         "`--a-b`\n```sh\none --two=3\n# remark\n```\n- x\n\n  ```sh\n  three\n  ```\n```text\nno\n```\n---\n";
     assert_eq!(commands(text), ["one --two=3", "three"]);
     assert_eq!(options(text).into_iter().collect::<Vec<_>>(), ["--a-b", "--two"]);
+    assert_eq!(shell_words("a -d '{\"b\": 1}' c"), ["a", "-d", "{\"b\": 1}", "c"]);
     let names = metric_names("`tidegate_a_total`, \"tidegate_b\" tidegate::x x_tidegate_c");
     assert_eq!(names.into_iter().collect::<Vec<_>>(), ["tidegate_a_total", "tidegate_b"]);
 }
@@ -123,6 +133,10 @@ impl Terminals {
         let words: Vec<&str> = command.split_whitespace().skip(1).collect();
         if words.contains(&"--help") {
             assert!(tidegate(&words).contains("Usage"), "{command}");
+            return;
+        }
+        if words.first() == Some(&"check") {
+            assert!(tidegate(&words).contains("[[upstream]]"), "{command}");
             return;
         }
         // The same on free ports. No test calls a real API: an upstream that cannot be reached takes its place.
@@ -154,7 +168,7 @@ impl Terminals {
             .replace("http://127.0.0.1:8081", &sim.url())
             .replace("http://127.0.0.1:9464", &format!("http://{}", proxy.admin));
         let mut words = Command::new(curl);
-        words.args(["-q", "--fail", "--max-time", "20"]).args(here.split_whitespace().skip(1));
+        words.args(["-q", "--fail", "--max-time", "20"]).args(shell_words(&here).iter().skip(1));
         let ran = run(&mut words, b"", Duration::from_secs(30)).ok(command);
         assert!(!ran.stdout.is_empty(), "{command}: nothing came");
     }
@@ -207,6 +221,26 @@ fn jmeter(command: &str) {
             }
         }
     }
+}
+
+/// The words as a shell reads them, as far as single quotes go.
+fn shell_words(command: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for (index, part) in command.split('\'').enumerate() {
+        if index % 2 == 1 {
+            words.last_mut().unwrap().push_str(part);
+            continue;
+        }
+        for c in part.chars() {
+            if c.is_whitespace() {
+                words.push(String::new());
+            } else {
+                words.last_mut().unwrap().push(c);
+            }
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
 }
 
 /// The lines of all `sh` blocks, indented ones too, without remarks.

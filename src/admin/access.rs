@@ -1,7 +1,8 @@
 //! Who may change something? This machine, or whoever has the token.
 //!
 //! With a token it is asked of everyone. Without one only a peer on loopback may, and only under one of our own names:
-//! a web page that has its own name resolved to this machine must not steer lanes, whatever the listener's address.
+//! a web page that has its own name resolved to this machine must not steer lanes, whatever the listener's address. What
+//! a proxy brought is not from here either, although the proxy may be.
 
 use super::Admin;
 use super::host;
@@ -33,7 +34,8 @@ impl FromRequestParts<Admin> for MayChange {
 fn may_change(token: Option<&Secret>, peer: Option<Peer>, headers: &HeaderMap) -> Result<MayChange, Problem> {
     let Some(token) = token else {
         let near = peer.is_some_and(|Peer(ip)| ip.to_canonical().is_loopback());
-        return if near && host::names_own(headers) { Ok(MayChange) } else { Err(stranger()) };
+        let direct = !BROUGHT.iter().any(|field| headers.contains_key(*field));
+        return if near && direct && host::names_own(headers) { Ok(MayChange) } else { Err(stranger()) };
     };
     match bearer(headers) {
         Some(shown) if same(token, shown) => Ok(MayChange),
@@ -64,6 +66,8 @@ fn same(token: &Secret, shown: &[u8]) -> bool {
 }
 
 const BEARER: &[u8] = b"Bearer ";
+/// The fields by which proxies say that they are there.
+const BROUGHT: [&str; 3] = ["forwarded", "via", "x-forwarded-for"];
 
 #[cfg(test)]
 mod tests {
@@ -90,6 +94,12 @@ mod tests {
         }
         assert_eq!(asked(None, "127.0.0.1", "evil.example:9464", None), 403);
         assert!(may_change(None, None, &HeaderMap::new()).is_err(), "nobody knows who asks");
+        let near = Some(Peer([127, 0, 0, 1].into()));
+        assert!(may_change(None, near, &HeaderMap::new()).is_ok());
+        for field in BROUGHT {
+            let brought = HeaderMap::from_iter([(field.parse().unwrap(), HeaderValue::from_static("x"))]);
+            assert!(may_change(None, near, &brought).is_err(), "{field}");
+        }
     }
 
     #[test]

@@ -166,7 +166,7 @@ Examples:
   tidegate check --upstream https://api.mypurecloud.com > tidegate.toml
 
 What it prints is a file that gives the same configuration, with every key. Exit codes: 0 it is right, 2 it is not: \
-every mistake is printed with its line.
+every mistake is printed with its line. A token file is read, certificates are first opened by `tidegate run`.
 ";
 
 #[cfg(test)]

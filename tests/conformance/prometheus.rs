@@ -116,8 +116,9 @@ impl Prometheus {
         eventually("Prometheus' address", || {
             let said = fs::read_to_string(&log).unwrap_or_default();
             assert!(started.child.try_wait().unwrap().is_none(), "Prometheus ended: {said}");
-            let address =
-                said.split("msg=\"Listening on\" address=").nth(1).and_then(|rest| rest.lines().next());
+            // Between the two stands what differs from version to version.
+            let line = said.lines().find(|line| line.contains("\"Listening on\""));
+            let address = line.and_then(|line| line.split("address=").nth(1));
             started.address = address.and_then(|text| text.parse().ok()).unwrap_or(started.address);
             said.contains("Server is ready") && started.address.port() != 0
         });

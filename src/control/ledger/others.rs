@@ -14,6 +14,9 @@ const LEAK: f64 = 0.06;
 const NOISE: f64 = 1.0;
 /// A rate is measured over at least this long, in seconds.
 const SPAN_MIN: f64 = 0.5;
+/// A window that lasted this long says something of the next; it counts as so many seconds of it.
+const SPAN_KNOWN: f64 = 5.0;
+const REMEMBERED: f64 = 20.0;
 const OWN_MAX: usize = 20_000;
 
 /// The others' part of one ledger.
@@ -23,8 +26,9 @@ pub(super) struct Others {
     base: Option<(f64, u32)>,
     /// Our accepted requests since, by send time.
     own: VecDeque<f64>,
-    /// What others spend, in requests/s.
+    /// What others spend, in requests/s; and as it was known before this window.
     rate: f64,
+    before: Option<f64>,
     /// The fair pace, and when it was brought forward.
     share: Option<f64>,
     shared_at: f64,
@@ -42,6 +46,10 @@ impl Others {
 
     /// The counter of a new window was first seen, as `used`, by a request sent at `sent_at`.
     pub(super) fn window(&mut self, sent_at: f64, used: u32) {
+        let lasted = self.base.map_or(0.0, |(from, _)| sent_at - from);
+        if lasted >= SPAN_KNOWN {
+            self.before = Some(self.rate);
+        }
         self.base = Some((sent_at, used));
     }
 
@@ -54,9 +62,11 @@ impl Others {
         }
         let own = (self.own_in(from, sent_at) + flying) as f64;
         let foreign = (f64::from(used) - f64::from(first) - own - NOISE).max(0.0);
-        // A window's average, which later readings make better; the window before it still counts a little.
-        let weight = (span / 10.0).clamp(0.05, 0.5);
-        self.rate += weight * (foreign / span - self.rate);
+        // This window's average, in which what was known before it counts like so many seconds more.
+        self.rate = match self.before {
+            Some(before) => (before * REMEMBERED + foreign) / (REMEMBERED + span),
+            None => foreign / span,
+        };
     }
 
     /// The counter of the last `seconds` said `used` to a request sent at `sent_at`.
