@@ -3,7 +3,10 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::unchecked_time_subtraction,
-    reason = "moments come in order here, and the core counts from one real moment"
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "moments come in order here, the core counts from one real moment, and a panic is how a test fails"
 )]
 
 use governor::clock::FakeRelativeClock;
@@ -14,8 +17,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate::control::{
-    CredentialHash, Event, Hint, LaneKey, Lanes, LanesSettings, LawName, Level, Outcome, Pacer, Quota, Rate,
-    RefusalReason, Report, Settled, Step, Ticket, TicketId,
+    ClassId, ClassSettings, Command, CredentialHash, Event, Hint, LaneKey, Lanes, LanesSettings, LawName,
+    Level, Outcome, Pacer, Quota, Rate, RefusalReason, Report, Settled, Step, Ticket, TicketId,
 };
 
 /// One thing that the outside may do.
@@ -23,6 +26,7 @@ use tidegate::control::{
 enum Op {
     Submit {
         key: u8,
+        class: u16,
         deadline_ms: u32,
     },
     Settle {
@@ -39,6 +43,11 @@ enum Op {
     /// Time goes on, or (negative) is reported out of order.
     Pass {
         millis: i32,
+    },
+    /// An operator's order to one of the lanes.
+    Order {
+        which: u8,
+        command: Command,
     },
     Drain {
         within_ms: u16,
@@ -63,8 +72,17 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Answer::Failed),
         1 => Just(Answer::Ignored),
     ];
+    let command = prop_oneof![
+        2 => (1_u32..2_000).prop_map(|tenths| Command::Pin(Rate::new(f64::from(tenths) / 10.0))),
+        1 => Just(Command::Pause(None)),
+        1 => (0_u64..20_000).prop_map(|millis| Command::Pause(Some(Duration::from_millis(millis)))),
+        4 => Just(Command::Resume),
+        1 => Just(Command::Forget),
+    ];
     prop_oneof![
-        8 => (0_u8..6, 0_u32..200_000).prop_map(|(key, deadline_ms)| Op::Submit { key, deadline_ms }),
+        8 => (0_u8..6, 0_u16..4, 0_u32..200_000)
+            .prop_map(|(key, class, deadline_ms)| Op::Submit { key, class, deadline_ms }),
+        1 => (any::<u8>(), command).prop_map(|(which, command)| Op::Order { which, command }),
         8 => (any::<u8>(), answer, any::<bool>())
             .prop_map(|(which, answer, replayable)| Op::Settle { which, answer, replayable }),
         4 => any::<u8>().prop_map(|which| Op::Release { which }),
@@ -94,12 +112,19 @@ fn key(number: u8) -> LaneKey {
     }
 }
 
+fn classes(shares: &[f64]) -> Vec<ClassSettings> {
+    let class =
+        |(n, share): (usize, &f64)| ClassSettings { name: format!("class {n}").into(), share: *share };
+    shares.iter().enumerate().map(class).collect()
+}
+
 fn settings(law: LawName) -> LanesSettings {
     let mut settings = LanesSettings::default();
     settings.law.name = law;
     settings.law.fixed_rate = Rate::new(20.0);
     settings.queue.lane_tickets_max = 20;
     settings.queue.lanes_max = 4;
+    settings.classes = classes(&[0.3, 0.1]);
     settings
 }
 
@@ -111,6 +136,9 @@ struct Watched {
     waiting: BTreeMap<TicketId, Arc<str>>,
     started: BTreeSet<TicketId>,
     flying: BTreeSet<TicketId>,
+    /// Whose ticket is whose, and until when an operator's pause holds (for ever: `Duration::MAX`).
+    lane_of: BTreeMap<TicketId, Arc<str>>,
+    paused: BTreeMap<Arc<str>, Duration>,
     transcript: Vec<String>,
     drained: bool,
 }
@@ -124,6 +152,8 @@ impl Watched {
             waiting: BTreeMap::new(),
             started: BTreeSet::new(),
             flying: BTreeSet::new(),
+            lane_of: BTreeMap::new(),
+            paused: BTreeMap::new(),
             transcript: Vec::new(),
             drained: false,
         }
@@ -135,11 +165,13 @@ impl Watched {
 
     fn run(&mut self, op: &Op) {
         match op {
-            Op::Submit { key: number, deadline_ms } => {
-                let ticket = Ticket::until(self.at() + Duration::from_millis(u64::from(*deadline_ms)));
+            Op::Submit { key: number, class, deadline_ms } => {
+                let deadline = self.at() + Duration::from_millis(u64::from(*deadline_ms));
+                let ticket = Ticket { class: ClassId(*class), ..Ticket::until(deadline) };
                 match self.lanes.submit(self.at(), &key(*number), ticket) {
                     Ok((id, lane)) => {
                         assert!(!self.drained, "nothing new while draining");
+                        self.lane_of.insert(id, Arc::clone(&lane));
                         assert!(self.waiting.insert(id, lane).is_none(), "a ticket's name is its own");
                     }
                     Err(refusal) => {
@@ -168,6 +200,7 @@ impl Watched {
                 let step = Duration::from_millis(u64::from(millis.unsigned_abs()));
                 self.now = if *millis < 0 { self.now.saturating_sub(step) } else { self.now + step };
             }
+            Op::Order { which, command } => self.order(*which, *command),
             Op::Drain { within_ms } => {
                 self.drained = true;
                 self.lanes.drain(self.at(), self.at() + Duration::from_millis(u64::from(*within_ms)));
@@ -175,6 +208,21 @@ impl Watched {
         }
         self.pump();
         self.check();
+    }
+
+    fn order(&mut self, which: u8, command: Command) {
+        assert!(!self.lanes.command(self.at(), "nobody@none", command), "no lane of that name");
+        let views = self.lanes.snapshot(self.at());
+        let Some(view) = views.get(usize::from(which) % views.len().max(1)) else { return };
+        assert!(self.lanes.command(self.at(), &view.name, command));
+        match command {
+            Command::Pin(_) => (),
+            Command::Pause(pause) => {
+                let until = pause.map_or(Duration::MAX, |pause| self.now + pause);
+                self.paused.insert(Arc::clone(&view.name), until);
+            }
+            Command::Resume | Command::Forget => drop(self.paused.remove(&view.name)),
+        }
     }
 
     fn settle(&mut self, which: u8, answer: Answer, replayable: bool) {
@@ -207,6 +255,8 @@ impl Watched {
             match self.lanes.poll(self.at()) {
                 Step::Start(id) => {
                     assert!(self.waiting.remove(&id).is_some(), "only what waits starts, and once");
+                    let paused = self.paused.get(&self.lane_of[&id]).copied().unwrap_or_default();
+                    assert!(self.now + Duration::from_micros(1) >= paused, "a paused lane starts nothing");
                     self.started.insert(id);
                     self.transcript.push(format!("{:?} start {id:?}", self.now));
                 }
@@ -249,6 +299,9 @@ impl Watched {
         for view in &views {
             assert!(view.queue_depth <= 21, "the queue's bound (and one that came back)");
             assert!(view.pace.is_finite() && view.pace > 0.0);
+            assert!(view.pinned.is_none_or(|pinned| (pinned.get() - view.pace).abs() < 1e-9));
+            let by_class: usize = view.classes.iter().map(|class| class.queue_depth).sum();
+            assert_eq!(by_class, view.queue_depth, "every ticket is of a class, or of none");
         }
     }
 }
@@ -337,6 +390,87 @@ proptest! {
         }
     }
 
+    /// A class that always wants its share gets it in every stretch of departures, whatever the others do: all but
+    /// one, and what the others may have saved in idle times.
+    #[test]
+    fn no_class_starves(
+        shares in proptest::collection::vec(0.05_f64..0.4, 1..3),
+        hungry in 0_usize..3,
+        others in proptest::collection::vec((0_u8..8, 1_usize..30), 2..12),
+        all in any::<bool>(),
+    ) {
+        let hungry = hungry % (shares.len() + 1);
+        // Bit n: class n has something as well.
+        let wants = |class: usize, bits: u8| class == hungry || all || bits >> class & 1 == 1;
+        let rounds: Vec<u8> = others.iter().flat_map(|(bits, times)| vec![*bits; *times]).collect();
+        let departures = departures(&shares, &rounds, wants);
+        let rest = 1.0 - shares.iter().sum::<f64>();
+        let share = if hungry == 0 { rest } else { shares[hungry - 1] };
+        let others_named = shares.len() - usize::from(hungry != 0);
+        // Others that are always there as well have nothing saved.
+        let saved = if all { 0.0 } else { 4.0 * others_named as f64 };
+        let least = |n: usize| share * n as f64 - 1.0 - share * (saved + (shares.len() as f64 - 1.0));
+        for first in 0..departures.len() {
+            let mut got = 0_usize;
+            for last in first..departures.len() {
+                got += usize::from(departures[last] == hungry);
+                let n = last - first + 1;
+                prop_assert!(
+                    got as f64 >= least(n).floor(),
+                    "{got} of {n} from {first} on, for a share of {share:.3}: {departures:?}"
+                );
+            }
+        }
+    }
+
+    /// A ceiling holds in every window of its length, with late polls and a law that would go much faster.
+    #[test]
+    fn a_ceiling_is_never_exceeded(
+        requests in 1_u32..40,
+        seconds in 1_u64..5,
+        gaps in proptest::collection::vec(0_u64..400, 2..150),
+        lateness in proptest::collection::vec(0_u64..8_000, 1..20),
+    ) {
+        let epoch = Instant::now();
+        let ceiling = Quota { requests, window: Duration::from_secs(seconds) };
+        let mut settings = LanesSettings { ceiling: Some(ceiling), ..LanesSettings::default() };
+        settings.law.start_rate = Rate::new(1_000.0);
+        let mut lanes = Lanes::new(settings, epoch);
+        let (mut now, mut starts) = (epoch, Vec::new());
+        let (mut late, mut arrivals) = (lateness.iter().cycle(), gaps.iter());
+        let mut arrival = Some(now);
+        loop {
+            match lanes.poll(now) {
+                Step::Start(id) => {
+                    starts.push(now);
+                    lanes.settle(now, id, &Report::new(Outcome::Accepted, true));
+                    lanes.release(now, id);
+                }
+                Step::Expire(..) => unreachable!("deadlines are far"),
+                Step::Wait(next) => match (next, arrival) {
+                    (Some(next), at) if at.is_none_or(|at| next < at) => {
+                        now = now.max(next) + Duration::from_micros(*late.next().unwrap());
+                    }
+                    (_, Some(at)) => {
+                        now = now.max(at);
+                        lanes.submit(now, &key(0), Ticket::until(now + Duration::from_hours(1))).unwrap();
+                        arrival = arrivals.next().map(|gap| at + Duration::from_millis(*gap));
+                    }
+                    (_, None) => break,
+                },
+            }
+        }
+        prop_assert_eq!(starts.len(), gaps.len() + 1);
+        let interval = ceiling.rate().interval_seconds();
+        let slack = (0.5 * interval).clamp(0.001, 0.005);
+        for pair in starts.windows(2) {
+            prop_assert!((pair[1] - pair[0]).as_secs_f64() >= interval - slack - 1e-6);
+        }
+        for window in starts.windows(requests as usize + 2) {
+            prop_assert!(*window.last().unwrap() - window[0] >= ceiling.window.mul_f64(1.0 - 1e-9));
+        }
+    }
+
     /// The strict pacer is the textbook's algorithm: it agrees with an independent implementation on every instant.
     #[test]
     fn the_pacer_agrees_with_an_oracle(gaps in proptest::collection::vec(0_u64..400, 1..200), per_second in 1_u32..100) {
@@ -365,6 +499,67 @@ proptest! {
             prop_assert_eq!(quota.to_string().parse::<Quota>().unwrap(), quota);
         }
     }
+}
+
+/// The classes of as many departures as there are `rounds`, in a lane of a fixed pace: in each round every class that
+/// wants something by its bits has enough, and the others have nothing.
+fn departures(shares: &[f64], rounds: &[u8], wants: impl Fn(usize, u8) -> bool) -> Vec<usize> {
+    let epoch = Instant::now();
+    let mut settings = settings(LawName::Fixed);
+    settings.classes = classes(shares);
+    let mut lanes = Lanes::new(settings, epoch);
+    let mut waiting: Vec<BTreeSet<TicketId>> = vec![BTreeSet::new(); shares.len() + 1];
+    let (mut now, mut departures) = (epoch, Vec::new());
+    for bits in rounds {
+        for (class, tickets) in waiting.iter_mut().enumerate() {
+            while wants(class, *bits) && tickets.len() < 3 {
+                let ticket =
+                    Ticket { class: ClassId(class as u16), ..Ticket::until(now + Duration::from_hours(1)) };
+                tickets.insert(lanes.submit(now, &key(0), ticket).unwrap().0);
+            }
+            if !wants(class, *bits) {
+                for id in std::mem::take(tickets) {
+                    lanes.cancel(now, id);
+                }
+            }
+        }
+        let id = loop {
+            match lanes.poll(now) {
+                Step::Start(id) => break id,
+                Step::Wait(next) => now = next.expect("something waits"),
+                Step::Expire(..) => unreachable!("deadlines are far"),
+            }
+        };
+        let class = waiting.iter().position(|tickets| tickets.contains(&id)).unwrap();
+        waiting[class].remove(&id);
+        departures.push(class);
+        lanes.release(now, id);
+    }
+    departures
+}
+
+/// What others leave idle is lent at once: a class that is alone has the whole pace, however small its share.
+#[test]
+fn a_class_alone_has_everything() {
+    let epoch = Instant::now();
+    let mut lanes = Lanes::new(settings(LawName::Fixed), epoch);
+    let ticket = Ticket { class: ClassId(2), ..Ticket::until(epoch + Duration::from_mins(1)) };
+    for _ in 0..20 {
+        lanes.submit(epoch, &key(0), ticket).unwrap();
+    }
+    let (mut now, mut count) = (epoch, 0);
+    while let step @ (Step::Start(_) | Step::Wait(Some(_))) = lanes.poll(now) {
+        match step {
+            Step::Start(id) => {
+                count += 1;
+                lanes.release(now, id);
+            }
+            Step::Wait(next) => now = next.unwrap(),
+            Step::Expire(..) => unreachable!("deadlines are far"),
+        }
+    }
+    assert_eq!(count, 20);
+    assert!(now - epoch <= Duration::from_millis(19 * 50 + 1), "twenty a second: {:?}", now - epoch);
 }
 
 /// Twenty refusals of one burst are one episode: the pace falls once.

@@ -307,3 +307,36 @@ impl Lane {
         names.zip(self.queue.classes()).map(view).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lets everything through for ten minutes in which something always waits; gives the fastest that the law got.
+    fn fastest(node: &mut Node, command: Option<Command>) -> f64 {
+        let (mut now, mut fastest) = (1.0, 0.0_f64);
+        if let Some(command) = command {
+            node.obey(now, command, &LawSettings::default());
+        }
+        while now < 600.0 {
+            let at = node.ready_at(now, 50, false);
+            if at <= now {
+                let stamp = node.take(now);
+                node.settle(now, stamp, Answer::Accepted, &[]);
+            }
+            now = at.clamp(now + 0.001, now + 1.0);
+            fastest = fastest.max(node.law.current_rate().get());
+        }
+        fastest
+    }
+
+    #[test]
+    fn a_law_that_an_operator_holds_back_does_not_climb() {
+        let law = || Law::new(&LawSettings::default(), None, 0.0);
+        let ceiling = "5/s".parse::<Quota>().unwrap();
+        assert!(fastest(&mut Node::new(law(), Some(ceiling)), None) < 10.0);
+        assert!(fastest(&mut Node::new(law(), None), Some(Command::Pin(Rate::new(50.0)))) < 5.0);
+        assert!(fastest(&mut Node::new(law(), None), Some(Command::Pause(None))) < 5.0);
+        assert!(fastest(&mut Node::new(law(), None), None) > 1_000.0);
+    }
+}
