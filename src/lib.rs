@@ -30,13 +30,14 @@
 //!
 //! ```text
 //! accept     proxy::accept      a connection; over the cap it waits in the backlog
-//! classify   proxy::classify    head -> lane key, or an answer that says what is wrong
+//! classify   proxy::classify    head -> upstream, lane key and class, or an answer that says what is wrong
+//! door       gate::quota        the caller's own quota, where the operator sets one
 //! buffer     proxy::body        the body, up to its cap, so that it can be sent again
 //! admit      Gate::enter        a ticket, or a refusal: queue full, deadline, draining
 //! queue      control::queue     first in, first out; a client that leaves leaves no trace
 //! pace       control::lane      every node of the key's path grants, at one moment
 //! forward    proxy::upstream    a kept or new connection; the head rewritten, the body streamed
-//! observe    proxy::signals     status and headers -> Outcome; Pass::settle teaches the lane
+//! observe    proxy::signals     status, fields, a refusal's body -> Report; Pass::settle teaches the lane
 //! retry?     control::lanes     refused, replayable and in time: back to the queue, same ticket
 //! respond    proxy::respond     the API's answer, or ours, with Server-Timing
 //! finish     proxy::tracked     the response body ends: the flight is over, the exchange is told
