@@ -39,6 +39,9 @@ struct Scenario {
     law: Option<String>,
     #[serde(default)]
     fixed_rate: Option<String>,
+    /// What the operator lets lanes reach.
+    #[serde(default)]
+    ceiling: Option<String>,
     /// Limits that move: the new quotas, at a moment.
     #[serde(default)]
     change: Vec<Moved>,
@@ -257,6 +260,7 @@ fn play(scenario: &Scenario, seed: u64) -> World {
     if let Some(rate) = &scenario.fixed_rate {
         settings.law.fixed_rate = rate.parse::<Quota>().expect("a rate").rate();
     }
+    settings.ceiling = scenario.ceiling.as_ref().map(|text| text.parse().expect("a ceiling"));
     let class = |production: Production| ClassSettings { name: "production".into(), share: production.share };
     settings.classes.extend(scenario.production.map(class));
     // Every seed has another phase of the API's window.
