@@ -24,8 +24,9 @@ const RUSH: f64 = 5.0;
 const SCOUT_SECONDS: f64 = 1.0;
 /// Others who would spend less than this in a window are nobody.
 const NOBODY: f64 = 0.5;
-/// In a log's window so many requests are kept back: departures overtake each other, and its room is seen late.
-const KEPT_SLIDING: f64 = 2.0;
+/// In a log's window this share of the requests is kept back, one at least and two at most: departures overtake each
+/// other, and its room is seen late.
+const KEPT_SLIDING: f64 = 0.02;
 /// A count up to this has not gone far from its start.
 const FEW: u32 = 3;
 /// Ends that move on without the count falling: it is no window that starts over.
@@ -331,7 +332,7 @@ impl Book {
             }
         };
         // What an idle time left over is not thrown at the API all at once.
-        self.last + 1.0 / pace.min(RUSH * even)
+        (self.last + 1.0 / pace.min(RUSH * even)).min(self.window.hi + guard)
     }
 
     /// As [`Book::ready_at`], of a log: evenly, a little below the limit, and only while the count leaves room.
@@ -341,7 +342,9 @@ impl Book {
         } else {
             self.window.hi + guard
         };
-        let pace = (f64::from(self.requests) - KEPT_SLIDING).max(0.5) / self.seconds() - self.others();
+        let budget = f64::from(self.requests);
+        let pace =
+            (budget - (KEPT_SLIDING * budget).clamp(1.0, 2.0)).max(0.5) / self.seconds() - self.others();
         room.max(self.last + 1.0 / pace.max(0.05 * self.even()))
     }
 }
