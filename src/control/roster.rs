@@ -102,11 +102,11 @@ impl Roster {
         }
     }
 
-    /// Starts the route's lanes from what an earlier run learnt.
-    pub(super) fn remember(&mut self, now: f64, memory: &Memory, settings: &LanesSettings) {
-        if let Some(legacy) = Legacy::of(memory, now) {
-            self.leave((Arc::clone(&memory.upstream), Arc::clone(&memory.route)), legacy, settings);
-        }
+    /// Starts the route's lanes from what an earlier run learnt; false for numbers that no limit has.
+    pub(super) fn remember(&mut self, now: f64, memory: &Memory, settings: &LanesSettings) -> bool {
+        let Some(legacy) = Legacy::of(memory, now) else { return false };
+        self.leave((Arc::clone(&memory.upstream), Arc::clone(&memory.route)), legacy, settings);
+        true
     }
 
     /// What the next run can start from: for each route, what was used last, the latest first; no more than lanes may

@@ -199,10 +199,11 @@ impl Lanes {
         }
     }
 
-    /// Starts a route's lanes from what an earlier run learnt, unless they know better. Call before the first ticket.
-    pub fn remember(&mut self, now: Instant, memory: &Memory) {
+    /// Starts a route's lanes from what an earlier run learnt, and says whether its numbers are those of a
+    /// limit. For lanes that do not exist yet.
+    pub fn remember(&mut self, now: Instant, memory: &Memory) -> bool {
         let now = self.seconds(now);
-        self.roster.remember(now, memory, &self.settings);
+        self.roster.remember(now, memory, &self.settings)
     }
 
     /// What the next run can start from: the limit of each route, the last used first; at most

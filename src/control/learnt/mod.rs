@@ -22,6 +22,7 @@ mod round;
 mod told;
 mod window;
 
+use self::prior::Beginning;
 pub(super) use self::prior::Prior;
 
 use self::hold_back::HoldBack;
@@ -85,8 +86,7 @@ pub(super) struct Learnt {
     window: Option<LongWindow>,
     rounds: Rounds,
     born: f64,
-    /// It began with what an earlier run had learnt.
-    remembered: bool,
+    began: Beginning,
 }
 
 impl Learnt {
@@ -131,11 +131,11 @@ impl Learnt {
             window,
             rounds,
             born: now,
-            remembered: prior.is_some_and(|prior| prior.remembered),
+            began: prior.map_or(Beginning::Here, |prior| prior.beginning),
         };
         if !starting {
             // What an earlier run learnt may have changed meanwhile: its first probe comes soon.
-            law.hold = if law.remembered { law.early_probe() } else { law.period() };
+            law.hold = if law.began == Beginning::Earlier { law.early_probe() } else { law.period() };
         }
         law
     }

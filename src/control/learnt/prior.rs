@@ -7,6 +7,15 @@ use crate::control::{LimitModel, LimitSource, Memory, MemoryNumber, Rate};
 /// The longest window that a memory may have, in seconds: a month.
 const WINDOW_SECONDS_MAX: f64 = 31.0 * 86_400.0;
 
+/// Where the knowledge of a limit began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// In this run.
+    Here,
+    /// In an earlier run; no refusal has confirmed it yet.
+    Earlier,
+}
+
 /// What is known of a route's limit.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::control) struct Prior {
@@ -14,8 +23,7 @@ pub(in crate::control) struct Prior {
     pub(super) starting: bool,
     pub(super) held: Option<Held>,
     pub(super) window: Option<(u32, f64)>,
-    /// An earlier run learnt it, and nothing has confirmed it yet.
-    pub(super) remembered: bool,
+    pub(super) beginning: Beginning,
 }
 
 impl Prior {
@@ -32,7 +40,7 @@ impl Prior {
         }
         let rate = memory.pace.get();
         let held = memory.number.map(Held::remembered);
-        Some(Self { rate, starting: false, held, window: memory.budget, remembered: true })
+        Some(Self { rate, starting: false, held, window: memory.budget, beginning: Beginning::Earlier })
     }
 
     /// Fills `memory`; `None` while no limit is known.
@@ -69,16 +77,17 @@ impl Learnt {
     pub(in crate::control) fn prior(&self) -> Option<Prior> {
         if self.starting {
             let used = self.history.recent(self.advanced_at, self.advanced_at - 5.0);
-            let known = Prior { rate: used, starting: true, held: None, window: None, remembered: false };
+            let known =
+                Prior { rate: used, starting: true, held: None, window: None, beginning: Beginning::Here };
             return (used > self.start_rate).then_some(known);
         }
         let window = self.window.map(|window| (window.requests, window.seconds));
-        let (held, remembered) = (self.rounds.held(), self.is_remembered());
-        Some(Prior { rate: self.base, starting: false, held, window, remembered })
+        let beginning = if self.is_remembered() { Beginning::Earlier } else { Beginning::Here };
+        Some(Prior { rate: self.base, starting: false, held: self.rounds.held(), window, beginning })
     }
 
     /// What it believes comes from an earlier run, and no refusal has confirmed it yet.
     pub(super) fn is_remembered(&self) -> bool {
-        self.remembered && self.episodes == 0
+        self.began == Beginning::Earlier && self.episodes == 0
     }
 }
