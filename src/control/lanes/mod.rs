@@ -181,10 +181,10 @@ impl Lanes {
         let Some(index) = self.roster.find_name(name) else { return false };
         let Some(lane) = self.roster.get_mut(index) else { return false };
         lane.node.obey(now, command, self.settings.law_of(&lane.key));
+        // A legacy of its route need not be forgotten: it is read only where the route has no lane, and this one's will
+        // take its place.
         if command == Command::Forget {
             lane.told = None;
-            let key = lane.key.clone();
-            self.roster.forget_legacy(&key);
         }
         self.events.push_back(Event::Commanded { lane: name.into(), command });
         self.schedule(now, index);
