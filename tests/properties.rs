@@ -542,7 +542,9 @@ fn departures(shares: &[f64], rounds: &[u8], wants: impl Fn(usize, u8) -> bool) 
 #[test]
 fn a_class_alone_has_everything() {
     let epoch = Instant::now();
-    let mut lanes = Lanes::new(settings(LawName::Fixed), epoch);
+    let mut settings = settings(LawName::Fixed);
+    settings.queue.lane_tickets_max = 1_000;
+    let mut lanes = Lanes::new(settings, epoch);
     let ticket = Ticket { class: ClassId(2), ..Ticket::until(epoch + Duration::from_mins(1)) };
     for _ in 0..20 {
         lanes.submit(epoch, &key(0), ticket).unwrap();

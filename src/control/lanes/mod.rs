@@ -77,7 +77,7 @@ impl Lanes {
         let too_late = |wait: f64| now + wait > deadline + (PREDICTION_SLACK - 1.0) * wait;
         let reason = if draining {
             Some(RefusalReason::Draining)
-        } else if lane.queue.len() >= tickets_max {
+        } else if !lane.queue.has_place(ticket.class, tickets_max) {
             Some(RefusalReason::QueueFull)
         } else if lane.predicted_wait(now, lane.queue.ahead(ticket.class)).is_some_and(too_late) {
             Some(RefusalReason::Deadline)
