@@ -80,7 +80,7 @@ struct Server {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Spoken {
-    /// How the seconds until reset are told: up, down, nearest, exact.
+    /// How the seconds until reset are told: up, down, nearest, exact, or always zero.
     reset: Rounded,
     /// The window's length is told too.
     #[serde(default)]
@@ -97,6 +97,7 @@ enum Rounded {
     Down,
     Nearest,
     Exact,
+    Zero,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -330,6 +331,7 @@ fn spoken(spoken: Spoken) -> Headers {
         Rounded::Down => Whole::Down,
         Rounded::Nearest => Whole::Nearest,
         Rounded::Exact => Whole::Exact,
+        Rounded::Zero => Whole::Zero,
     };
     if spoken.window { Headers::Policy(whole) } else { Headers::Count(whole) }
 }
