@@ -64,6 +64,8 @@ pub(super) struct Lane {
     /// A short keyed hash; `null` for requests without a credential.
     credential: Option<String>,
     law: &'static str,
+    /// With `observe` nothing is held back, and the pace is what would be set.
+    mode: &'static str,
     pace_rps: f64,
     /// The pace that an operator pinned; `null` while the law decides.
     pinned_rps: Option<f64>,
@@ -114,6 +116,7 @@ impl Lane {
             route: view.key.route.as_ref().into(),
             credential: view.key.credential.map(|hash| hash.short(HASH_DIGITS)),
             law: view.law.as_str(),
+            mode: view.mode.as_str(),
             pace_rps: rounded(view.pace),
             pinned_rps: view.pinned.map(Rate::get).map(rounded),
             limit: view.limit.map(Limit::from),
@@ -167,7 +170,7 @@ const LONGEST_SECONDS: f64 = 1e9;
 mod tests {
     use super::*;
     use crate::control::{CredentialHash, LaneKey};
-    use crate::control::{LawName, LimitModel, LimitSource};
+    use crate::control::{LawName, LimitModel, LimitSource, Mode};
     use serde_json::json;
 
     fn view(paused_seconds: f64) -> LaneView {
@@ -179,6 +182,7 @@ mod tests {
                 route: "/v2/messages/{id}".into(),
             },
             law: LawName::Learnt,
+            mode: Mode::Adaptive,
             pace: 9.900_04,
             pinned: None,
             limit: Some(LimitView {
@@ -204,7 +208,7 @@ mod tests {
             serde_json::to_value(Lane::new(view(0.0), SystemTime::UNIX_EPOCH)).unwrap(),
             json!({
                 "name": "messages@3f9a", "upstream": "api.example.com:443", "route": "/v2/messages/{id}",
-                "credential": "3f9a0123", "law": "learnt", "pace_rps": 9.9, "pinned_rps": null,
+                "credential": "3f9a0123", "law": "learnt", "mode": "adaptive", "pace_rps": 9.9, "pinned_rps": null,
                 "limit": {
                     "requests": 10.0, "window_seconds": 1.0, "model": "fixed_window", "source": "learnt",
                     "confidence": 0.9, "says": "10/s",

@@ -34,6 +34,9 @@ pub(super) struct Run {
     /// How the pace is found [default: learnt]
     #[arg(long, value_enum)]
     law: Option<Law>,
+    /// Whether anything is held back [default: adaptive]
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
     /// The pace of --law fixed, such as 10/s or 300/min
     #[arg(long, value_name = "RATE")]
     rate: Option<String>,
@@ -72,6 +75,7 @@ impl Run {
             ("--admin", "admin", "address", self.admin),
             ("--admin-token-file", "admin", "token_file", self.admin_token_file),
             ("--law", "law", "name", name(self.law)),
+            ("--mode", "law", "mode", name(self.mode)),
             ("--rate", "law", "rate", self.rate),
             ("--ceiling", "law", "ceiling", self.ceiling),
             ("--probe-period", "law", "probe_period", self.probe_period),
@@ -102,6 +106,14 @@ enum Law {
     Aimd,
     /// The pace that --rate says
     Fixed,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Mode {
+    /// Pace, queue, and send refused requests again
+    Adaptive,
+    /// A dry run: everything passes at once, and lanes only say what they would set
+    Observe,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -151,6 +163,7 @@ Examples:
   tidegate run --config config/genesys.toml
   tidegate run --upstream http://127.0.0.1:9000 --listen 127.0.0.1:0 --admin 127.0.0.1:0
   tidegate run --upstream https://api.mypurecloud.com --ceiling 300/min
+  tidegate run --upstream https://api.mypurecloud.com --mode observe
   tidegate run --upstream https://api.mypurecloud.com --law fixed --rate 300/min
   tidegate run --upstream https://api.internal --upstream-ca own-ca.pem
   tidegate run --upstream https://api.mypurecloud.com --log debug --log-format json
@@ -232,9 +245,13 @@ mod tests {
         }
         let probe = crate::config::duration(&told("probe-period")).unwrap().as_secs_f64();
         assert!((probe - config.lanes.law.probe_period_seconds).abs() < 1e-9);
-        for (flag, default) in
-            [("law", "learnt"), ("replay-on-429", "all"), ("log", "info"), ("log-format", "text")]
-        {
+        for (flag, default) in [
+            ("law", "learnt"),
+            ("mode", "adaptive"),
+            ("replay-on-429", "all"),
+            ("log", "info"),
+            ("log-format", "text"),
+        ] {
             assert_eq!(told(flag), default, "{flag}");
             assert_eq!(run(&format!("--{flag} {default} --state-dir /s")), run("--state-dir /s"), "{flag}");
         }

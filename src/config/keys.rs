@@ -6,7 +6,7 @@ use super::reader::Reader;
 use super::token::token;
 use super::value::{address, bytes, count, parsed, text, time, word};
 use super::{AdmissionSettings, Config, ReplayPolicy};
-use crate::control::{LawName, LawSettings, Quota};
+use crate::control::{LawName, LawSettings, Mode, Quota};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -63,6 +63,7 @@ fn admin(table: &mut Reader<'_>, config: &mut Config) {
 /// The keys that `[law]` has in common with a lane; `law_key` is what the law's own name is called there.
 pub(super) fn law(table: &mut Reader<'_>, law_key: &'static str, law: &mut LawSettings) {
     table.set(&mut law.name, law_key, word(LAWS));
+    table.set(&mut law.mode, "mode", word(MODES));
     let rate = table.read("rate", parsed::<Quota>("10/s"));
     match (law.name, rate) {
         (LawName::Fixed, Some(rate)) => law.fixed_rate = rate.rate(),
@@ -150,6 +151,7 @@ const LEVELS: &[(&str, LogLevel)] = &[
 const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 const LAWS: &[(&str, LawName)] =
     &[("learnt", LawName::Learnt), ("aimd", LawName::Aimd), ("fixed", LawName::Fixed)];
+const MODES: &[(&str, Mode)] = &[("adaptive", Mode::Adaptive), ("observe", Mode::Observe)];
 const REPLAYS: &[(&str, ReplayPolicy)] =
     &[("all", ReplayPolicy::All), ("idempotent", ReplayPolicy::Idempotent), ("none", ReplayPolicy::None)];
 

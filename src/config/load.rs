@@ -176,6 +176,7 @@ fn complete(tree: &mut Table) {
     let general = [
         ("law", tree.at("law.name").cloned()),
         ("rate", tree.at("law.rate").cloned()),
+        ("mode", tree.at("law.mode").cloned()),
         ("ceiling", tree.at("law.ceiling").cloned()),
         ("probe_period", tree.at("law.probe_period").cloned()),
         ("deadline", tree.at("queue.deadline").cloned()),

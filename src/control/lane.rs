@@ -9,7 +9,7 @@ use super::pacer::Pacer;
 use super::queue::Queue;
 use super::rate::{Quota, Rate};
 use super::retry::PAUSING_SECONDS;
-use super::settings::{LanesSettings, LawSettings};
+use super::settings::{LanesSettings, LawSettings, Mode};
 use super::shared::Shared;
 use super::ticket::TicketId;
 use super::{ClassView, LaneKey, LaneView, LimitView};
@@ -33,19 +33,29 @@ pub(super) struct Node {
     unshifted: f64,
     /// What left up to then was another law's: its answers teach this one nothing.
     since: f64,
+    mode: Mode,
 }
 
 impl Node {
     pub(super) fn new(law: Law, ceiling: Option<Quota>) -> Self {
         let orders = Orders::new(ceiling);
         let never = f64::NEG_INFINITY;
-        Self { law, pacer: Pacer::new(), orders, pause_until: never, unshifted: f64::INFINITY, since: never }
+        Self {
+            law,
+            pacer: Pacer::new(),
+            orders,
+            pause_until: never,
+            unshifted: f64::INFINITY,
+            since: never,
+            mode: Mode::Adaptive,
+        }
     }
 
     /// The node of `key`'s lane. It starts from what another lane of the same route left.
     pub(super) fn heir(settings: &LanesSettings, key: &LaneKey, legacy: Option<&Legacy>, now: f64) -> Self {
         let law = Law::new(settings.law_of(key), legacy.map(|legacy| &legacy.prior), now);
         let mut node = Self::new(law, settings.ceiling_of(key));
+        node.mode = settings.law_of(key).mode;
         // A phase is worth following once there is a limit to have one against, and where that costs a moment only.
         let rate = node.law.current_rate();
         let follows = !node.law.is_starting() && rate.interval_seconds() <= FOLLOWED_SECONDS;
@@ -76,6 +86,9 @@ impl Node {
     pub(super) fn ready_at(&mut self, now: f64, waiting: usize, need_not: bool) -> f64 {
         let waiting = self.waiting_for_law(now, waiting);
         let rate = self.law.rate(now, waiting);
+        if self.observes() && self.orders.pinned().is_none() {
+            return self.orders.paused_until();
+        }
         let orders = self.orders.ready_at().max(self.pause_until);
         if let Some(pinned) = self.orders.pinned() {
             return self.pacer.ready_at(pinned).max(orders);
@@ -124,7 +137,20 @@ impl Node {
 
     /// Nothing leaves for so many seconds, if any.
     pub(super) fn pause(&mut self, now: f64, seconds: Option<f64>) {
+        if self.observes() {
+            return;
+        }
         self.pause_until = self.pause_until.max(seconds.map_or(f64::NEG_INFINITY, |seconds| now + seconds));
+    }
+
+    /// It only watches: nothing waits but for an operator's pin or pause, which are a person's word and no trial.
+    pub(super) fn observes(&self) -> bool {
+        self.mode == Mode::Observe
+    }
+
+    /// Nothing waits at all.
+    pub(super) fn lets_all(&self, now: f64) -> bool {
+        self.observes() && !self.orders.stand(now)
     }
 
     /// Does the law see to the pauses that a refusal asks for?
@@ -242,7 +268,8 @@ impl Lane {
     /// When every node of the lane's path grants: to whoever is next, or sooner to a class that asks for its share.
     pub(super) fn ready_at(&mut self, shared: &mut Shared, now: f64, for_share: bool) -> f64 {
         let waiting = self.queue.ready_len();
-        self.node.ready_at(now, waiting, for_share).max(shared.ready_at(&self.key, now, waiting))
+        let own = self.node.ready_at(now, waiting, for_share);
+        if self.node.observes() { own } else { own.max(shared.ready_at(&self.key, now, waiting)) }
     }
 
     /// Takes out the ticket that leaves now, if one may.
@@ -282,7 +309,7 @@ impl Lane {
     /// pause without end.
     pub(super) fn predicted_wait(&self, now: f64, ahead: f64) -> Option<f64> {
         let pause = (self.node.paused_until() - now).max(0.0);
-        if self.node.is_starting() || pause.is_infinite() {
+        if self.node.is_starting() || pause.is_infinite() || self.node.lets_all(now) {
             return None;
         }
         Some(pause + ahead * self.node.pace().interval_seconds())
@@ -300,6 +327,7 @@ impl Lane {
             name: Arc::clone(&self.name),
             key: self.key.clone(),
             law: self.node.law.name(),
+            mode: self.node.mode,
             pace: self.node.pace().get(),
             pinned: self.node.orders.pinned(),
             limit: self.node.limit(),

@@ -3,9 +3,9 @@
 
 use super::aimd::Aimd;
 use super::announcement::{AnnouncedBy, Announcement};
-use super::learnt::{Learnt, Prior};
+use super::learnt::{Learnt, Observed, Prior};
 use super::ledger::Ledgers;
-use super::settings::LawSettings;
+use super::settings::{LawSettings, Mode};
 use super::{LimitModel, LimitSource, LimitView, Rate};
 
 /// The laws that can be chosen.
@@ -75,6 +75,8 @@ pub(super) enum Law {
     Fixed(Rate),
     Aimd(Aimd),
     Learnt(Box<Announced>),
+    /// Learns, and holds nothing back.
+    Observed(Box<Observed>),
 }
 
 /// The learnt law, and the ledgers of what the API announces.
@@ -129,6 +131,7 @@ impl Law {
     pub(super) fn new(settings: &LawSettings, prior: Option<&Prior>, now: f64) -> Self {
         match settings.name {
             LawName::Fixed => Self::Fixed(settings.fixed_rate),
+            name if settings.mode == Mode::Observe => Self::Observed(Box::new(Observed::new(name))),
             LawName::Aimd => Self::Aimd(Aimd::new(settings, now)),
             LawName::Learnt => Self::Learnt(Box::new(Announced {
                 learnt: Learnt::new(settings, prior, now),
@@ -142,6 +145,7 @@ impl Law {
         match self {
             Self::Fixed(rate) => *rate,
             Self::Aimd(law) => Rate::new(law.rate(now, waiting)),
+            Self::Observed(law) => Rate::new(law.pace()),
             Self::Learnt(law) => Rate::new(law.rate(now, waiting)),
         }
     }
@@ -151,6 +155,7 @@ impl Law {
         match self {
             Self::Fixed(rate) => *rate,
             Self::Aimd(law) => Rate::new(law.current_rate()),
+            Self::Observed(law) => Rate::new(law.pace()),
             Self::Learnt(law) if law.ledgers.govern() => Rate::new(law.ledgers.pace().unwrap_or(0.0)),
             Self::Learnt(law) => Rate::new(law.learnt.current_rate()),
         }
@@ -168,7 +173,7 @@ impl Law {
     /// others may leave in a light pause.
     pub(super) fn hold_until(&mut self, now: f64, waiting: usize, need_not: bool) -> f64 {
         match self {
-            Self::Fixed(_) => f64::NEG_INFINITY,
+            Self::Fixed(_) | Self::Observed(_) => f64::NEG_INFINITY,
             Self::Aimd(law) => law.hold_until(),
             Self::Learnt(law) => law.hold_until(now, waiting, need_not),
         }
@@ -177,7 +182,7 @@ impl Law {
     /// The end of the pause that refusals asked for.
     pub(super) fn paused_until(&self) -> f64 {
         match self {
-            Self::Fixed(_) => f64::NEG_INFINITY,
+            Self::Fixed(_) | Self::Observed(_) => f64::NEG_INFINITY,
             Self::Aimd(law) => law.hold_until(),
             Self::Learnt(law) => law.learnt.paused_until().max(law.ledgers.blocked_until()),
         }
@@ -186,7 +191,7 @@ impl Law {
     /// Ends the pause that refusals asked for.
     pub(super) fn resume(&mut self) {
         match self {
-            Self::Fixed(_) => (),
+            Self::Fixed(_) | Self::Observed(_) => (),
             Self::Aimd(law) => law.resume(),
             Self::Learnt(law) => law.learnt.resume(),
         }
@@ -206,15 +211,20 @@ impl Law {
     pub(super) fn sent(&mut self, now: f64) -> Stamp {
         match self {
             Self::Fixed(_) | Self::Aimd(_) => Stamp::new(0, now),
+            Self::Observed(law) => law.sent(now),
             Self::Learnt(law) => Stamp { departure: law.ledgers.sent(now), ..law.learnt.sent(now) },
         }
     }
 
     /// It did not depart after all.
     pub(super) fn give_back(&mut self, now: f64, stamp: Stamp) {
-        if let Self::Learnt(law) = self {
-            law.ledgers.give_back(stamp.departure);
-            law.learnt.settle(now, stamp, Answer::Unknown);
+        match self {
+            Self::Fixed(_) | Self::Aimd(_) => (),
+            Self::Observed(law) => law.give_back(now, stamp),
+            Self::Learnt(law) => {
+                law.ledgers.give_back(stamp.departure);
+                law.learnt.settle(now, stamp, Answer::Unknown);
+            }
         }
     }
 
@@ -224,6 +234,7 @@ impl Law {
             Self::Fixed(_) => (),
             Self::Aimd(law) => law.settle(now, stamp.sent_at, answer),
             Self::Learnt(law) => law.settle(now, stamp, answer, told),
+            Self::Observed(law) => law.settle(now, stamp, answer, told),
         }
     }
 
@@ -231,7 +242,7 @@ impl Law {
     pub(super) fn take_shift(&mut self) -> Option<Shift> {
         match self {
             Self::Learnt(law) => law.learnt.take_shift(),
-            Self::Fixed(_) | Self::Aimd(_) => None,
+            Self::Fixed(_) | Self::Aimd(_) | Self::Observed(_) => None,
         }
     }
 
@@ -244,6 +255,7 @@ impl Law {
     pub(super) fn is_starting(&self) -> bool {
         match self {
             Self::Fixed(_) => false,
+            Self::Observed(law) => law.believes().is_none(),
             Self::Aimd(law) => law.is_starting(),
             Self::Learnt(law) => law.learnt.is_starting() && !law.ledgers.govern(),
         }
@@ -253,6 +265,7 @@ impl Law {
     pub(super) fn believes(&self) -> Option<(f64, f64)> {
         match self {
             Self::Fixed(_) => None,
+            Self::Observed(law) => law.believes(),
             Self::Aimd(law) => (!law.is_starting()).then(|| (law.current_rate(), 1.0)),
             Self::Learnt(law) => law.ledgers.believes().or_else(|| law.learnt.believes()),
         }
@@ -262,6 +275,7 @@ impl Law {
     pub(super) fn limit(&self) -> Option<LimitView> {
         match self {
             Self::Fixed(_) => None,
+            Self::Observed(law) => law.limit(),
             Self::Aimd(law) if law.is_starting() => None,
             Self::Aimd(law) => Some(LimitView {
                 requests: law.current_rate(),
@@ -281,6 +295,7 @@ impl Law {
             Self::Fixed(_) => LawName::Fixed,
             Self::Aimd(_) => LawName::Aimd,
             Self::Learnt(_) => LawName::Learnt,
+            Self::Observed(law) => law.name(),
         }
     }
 
@@ -288,7 +303,8 @@ impl Law {
     pub(super) fn prior(&self) -> Option<Prior> {
         match self {
             Self::Learnt(law) => law.learnt.prior(),
-            Self::Fixed(_) | Self::Aimd(_) => None,
+            // A measure of unpaced traffic is no pace to start at.
+            Self::Fixed(_) | Self::Aimd(_) | Self::Observed(_) => None,
         }
     }
 }

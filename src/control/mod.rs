@@ -43,7 +43,7 @@ pub use memory::{Memory, MemoryNumber};
 pub use outcome::{Hint, Outcome, Report};
 pub use pacer::Pacer;
 pub use rate::{Quota, QuotaError, Rate};
-pub use settings::{ClassSettings, LaneRule, LanesSettings, LawSettings, QueueSettings, RetrySettings};
+pub use settings::{ClassSettings, LaneRule, LanesSettings, LawSettings, Mode, QueueSettings, RetrySettings};
 pub use ticket::{
     ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, Refusal, Settled, Step, Ticket,
     TicketId,

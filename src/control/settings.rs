@@ -76,11 +76,33 @@ pub struct ClassSettings {
     pub share: f64,
 }
 
+/// Whether a lane holds anything back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It paces, queues, and sends refused requests again.
+    #[default]
+    Adaptive,
+    /// Everything passes at once and untouched; the lane learns, and says what it would set.
+    Observe,
+}
+
+impl Mode {
+    /// The word in configuration and pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Adaptive => "adaptive",
+            Self::Observe => "observe",
+        }
+    }
+}
+
 /// How a lane finds its pace.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LawSettings {
     /// Which law.
     pub name: LawName,
+    /// Whether it holds anything back.
+    pub mode: Mode,
     /// The pace of `fixed`, in requests/s. Not used by the others.
     pub fixed_rate: Rate,
     /// Where an unknown lane starts, in requests/s.
@@ -95,6 +117,7 @@ impl Default for LawSettings {
     fn default() -> Self {
         Self {
             name: LawName::Learnt,
+            mode: Mode::Adaptive,
             fixed_rate: Rate::new(10.0),
             start_rate: Rate::new(4.0),
             start_doubling_seconds: 0.5,

@@ -1,7 +1,7 @@
 //! A request's place in the core, from its ticket to the end of its exchange, and the words for what becomes of it.
 
 use super::law::Stamp;
-use super::{LaneKey, LawName, Level, Rate, RefusalReason};
+use super::{LaneKey, LawName, Level, Mode, Rate, RefusalReason};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -151,7 +151,9 @@ pub struct LaneView {
     pub key: LaneKey,
     /// How its pace is found.
     pub law: LawName,
-    /// The pace now, in requests/s.
+    /// Whether it holds anything back.
+    pub mode: Mode,
+    /// The pace now, in requests/s; of a lane that observes, the pace that it would set.
     pub pace: f64,
     /// The pace that an operator pinned it to.
     pub pinned: Option<Rate>,

@@ -2,7 +2,7 @@
 
 use super::series::{LaneSeries, OTHER, Series};
 use super::sink;
-use crate::control::{Event, LaneView};
+use crate::control::{Event, LaneView, Mode};
 use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
 use http::Method;
 use prometheus::core::Collector;
@@ -75,6 +75,7 @@ struct Gauges {
     pace: GaugeVec,
     limit: GaugeVec,
     paused: GaugeVec,
+    observed: IntGaugeVec,
     lanes: IntGauge,
     lanes_max: IntGauge,
     queue_tickets_max: IntGauge,
@@ -270,6 +271,7 @@ impl Gauges {
                 "The limit that the lane has learnt or was told; absent while none is known.",
             )?,
             paused: real("tidegate_lane_paused_seconds", "For how much longer the lane holds back.")?,
+            observed: whole("tidegate_lane_observed", "1 in a dry run (mode observe), else 0.", "lane")?,
             lanes: one("tidegate_lanes", "Lanes that exist.")?,
             lanes_max: one("tidegate_lanes_max", "Lanes that may exist.")?,
             queue_tickets_max: one("tidegate_queue_tickets_max", "Requests that may wait in one lane.")?,
@@ -322,6 +324,7 @@ impl Gauges {
         self.pace.reset();
         self.limit.reset();
         self.paused.reset();
+        self.observed.reset();
     }
 
     /// Lanes that share the label `other` are summed; of their limits none can be told.
@@ -335,6 +338,8 @@ impl Gauges {
         self.class_queue_depth.with_label_values(&[OTHER]).add(signed(unclassed));
         self.in_flight.with_label_values(&[label]).add(signed(lane.in_flight));
         self.pace.with_label_values(&[label]).add(lane.pace);
+        let observed = self.observed.with_label_values(&[label]);
+        observed.set(observed.get().max(i64::from(lane.mode == Mode::Observe)));
         let paused: Gauge = self.paused.with_label_values(&[label]);
         paused.set(paused.get().max(lane.paused_seconds));
         if let Some(limit) = lane.limit.as_ref().filter(|limit| label != OTHER && limit.window_seconds > 0.0)
@@ -403,6 +408,7 @@ mod tests {
             name: name.into(),
             key: LaneKey { upstream: "h:80".into(), credential: None, route: "/x".into() },
             law: LawName::Learnt,
+            mode: Mode::Adaptive,
             pace: 9.5,
             pinned: None,
             limit: Some(LimitView {

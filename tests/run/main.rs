@@ -9,6 +9,7 @@
 mod client;
 mod config;
 mod drain;
+mod observe;
 mod orders;
 #[path = "../support/process.rs"]
 mod process;

@@ -78,6 +78,8 @@ impl Lanes {
         let too_late = |wait: f64| now + wait > deadline + (PREDICTION_SLACK - 1.0) * wait;
         let reason = if draining {
             Some(RefusalReason::Draining)
+        } else if lane.node.lets_all(now) {
+            None
         } else if !lane.queue.has_place(ticket.class, tickets_max) {
             Some(RefusalReason::QueueFull)
         } else if lane.predicted_wait(now, lane.queue.ahead(ticket.class)).is_some_and(too_late) {
@@ -232,7 +234,9 @@ impl Lanes {
         lane.queue.wake(now + SAME);
         // A pause beyond a ticket's deadline is an answer already.
         let horizon = lane.node.pause_end().max(now);
-        if let Some(id) = lane.queue.expired(horizon) {
+        if !lane.node.lets_all(now)
+            && let Some(id) = lane.queue.expired(horizon)
+        {
             self.tickets.remove(&id);
             let refusal = self.refuse(now, index, late_reason(self.draining_until));
             return Some(Step::Expire(id, refusal));

@@ -111,7 +111,8 @@ impl Lanes {
         reason: RetryReason,
     ) -> Settled {
         let Some(entry) = self.tickets.get_mut(&id).filter(|_| replayable) else { return Settled::Answer };
-        let Some(lane) = self.roster.get_mut(entry.lane) else { return Settled::Answer };
+        let lane = self.roster.get_mut(entry.lane).filter(|lane| !lane.node.observes());
+        let Some(lane) = lane else { return Settled::Answer };
         let deadline = self.draining_until.map_or(entry.deadline, |until| entry.deadline.min(until));
         let seconds = match rest(&self.settings.retry, reason, hint, entry.returns, deadline - now) {
             Rest::Seconds(seconds) => seconds,

@@ -17,11 +17,13 @@ mod episode;
 mod fit;
 mod hold_back;
 mod measure;
+mod observed;
 mod prior;
 mod round;
 mod told;
 mod window;
 
+pub(super) use self::observed::Observed;
 use self::prior::Beginning;
 pub(super) use self::prior::Prior;
 

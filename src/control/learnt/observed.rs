@@ -1,0 +1,260 @@
+//! What can be learnt of a limit by watching alone: the law of a lane that holds nothing back.
+//!
+//! The learnt law knows where a limit stands because it paces up to it; traffic that nobody paces says less. What holds:
+//!
+//! - **Announced limits are exact**: the ledgers read the same counts, and would set the same pace.
+//! - **A number in a refusal's body** is exact where its window is told.
+//! - **Refusals without words give a measure**: what was let through between the first refusals of two episodes, by the
+//!   time between them. Where more was wanted than the limit gives, that is the limit, whatever its window; where less
+//!   was, it is too low, so the largest of the last episodes counts. Before the second episode there is only what was let
+//!   through in the second before the first refusal: of a bucket or a long window that is the burst, and too much.
+//! - **No window, no phase, no round number**: those are found by standing at a pace, so they are not claimed.
+//! - **Without a refusal nothing is known** but what got through.
+
+use super::measure::History;
+use crate::control::announcement::{AnnouncedBy, Announcement};
+use crate::control::law::{Answer, Stamp};
+use crate::control::ledger::Ledgers;
+use crate::control::{LawName, LimitModel, LimitSource, LimitView};
+use std::collections::VecDeque;
+
+/// Refusals closer together than this are one episode.
+const EPISODE_SECONDS: f64 = 1.0;
+/// Episodes whose measures are kept: a limit that fell is seen after so many.
+const EPISODES_KEPT: usize = 8;
+/// What got through is told over so many seconds.
+const USED_SECONDS: f64 = 5.0;
+
+/// What was seen of one lane's limit.
+#[derive(Clone, Debug)]
+pub(in crate::control) struct Observed {
+    /// The law that would have paced.
+    name: LawName,
+    ledgers: Ledgers,
+    history: History,
+    /// As the API said in words: requests, the window in seconds, who said it.
+    told: Option<(u32, f64, LimitSource)>,
+    /// Let through in the second before the first refusal, in requests/s.
+    before: Option<f64>,
+    /// Let through between refusals, of the last episodes, in requests/s.
+    between: VecDeque<f64>,
+    episode_at: f64,
+    refused_at: f64,
+    episodes: u32,
+    refusals: u64,
+    /// What got through lately, in requests/s.
+    used: f64,
+}
+
+impl Observed {
+    /// Nothing was seen yet by a lane that `name` would pace.
+    pub(in crate::control) fn new(name: LawName) -> Self {
+        Self {
+            name,
+            ledgers: Ledgers::default(),
+            history: History::default(),
+            told: None,
+            before: None,
+            between: VecDeque::new(),
+            episode_at: f64::NEG_INFINITY,
+            refused_at: f64::NEG_INFINITY,
+            episodes: 0,
+            refusals: 0,
+            used: 0.0,
+        }
+    }
+
+    pub(in crate::control) fn name(&self) -> LawName {
+        self.name
+    }
+
+    /// The pace that it would set, in requests/s: as far as a limit is known; else what gets through.
+    pub(in crate::control) fn pace(&self) -> f64 {
+        let announced = if self.ledgers.govern() { self.ledgers.pace() } else { None };
+        announced
+            .or_else(|| self.told.map(|(requests, seconds, _)| f64::from(requests) / seconds))
+            .or_else(|| self.measured())
+            .unwrap_or(self.used)
+    }
+
+    fn measured(&self) -> Option<f64> {
+        self.between.iter().copied().max_by(f64::total_cmp).or(self.before)
+    }
+
+    pub(in crate::control) fn sent(&mut self, now: f64) -> Stamp {
+        // Windows pass for the ledgers, whether somebody asks them or not.
+        self.ledgers.ready_at(now, 0);
+        Stamp { departure: self.ledgers.sent(now), ..self.history.sent(now) }
+    }
+
+    pub(in crate::control) fn give_back(&mut self, now: f64, stamp: Stamp) {
+        self.ledgers.give_back(stamp.departure);
+        self.history.answered(now, stamp, Answer::Unknown);
+    }
+
+    pub(in crate::control) fn settle(
+        &mut self,
+        now: f64,
+        stamp: Stamp,
+        answer: Answer,
+        told: &[Announcement],
+    ) {
+        let heard = self.ledgers.settle(now, stamp.departure, answer, told);
+        if let Some((requests, seconds, by)) = heard.number {
+            let source = match by {
+                AnnouncedBy::Header => LimitSource::Header,
+                AnnouncedBy::Body => LimitSource::Body,
+            };
+            self.told = Some((requests, seconds, source));
+        }
+        self.history.answered(now, stamp, answer);
+        while let Some((sent_at, answer)) = self.history.commit(now) {
+            if matches!(answer, Answer::Refused { .. }) {
+                self.refused(sent_at);
+            }
+        }
+        self.used = self.history.recent(now, now - USED_SECONDS);
+    }
+
+    /// In the order of sending: the first refusal of an episode is the moment at which a budget was spent.
+    fn refused(&mut self, at: f64) {
+        self.refusals = self.refusals.saturating_add(1);
+        let goes_on = at - self.episode_at < EPISODE_SECONDS
+            || self.history.accepted_in(self.refused_at, at) == 0 && self.episodes > 0;
+        self.refused_at = at;
+        if goes_on {
+            return;
+        }
+        if self.before.is_none() {
+            self.before = Some(self.history.recent(at, at - 1.0));
+        }
+        if let Some(reading) = self.history.measure(at) {
+            while self.between.len() >= EPISODES_KEPT {
+                self.between.pop_front();
+            }
+            self.between.push_back(reading.long);
+        }
+        self.history.saturated(at);
+        self.episode_at = at;
+        self.episodes = self.episodes.saturating_add(1);
+    }
+
+    /// The limit in numbers: requests, and the window in seconds.
+    pub(in crate::control) fn believes(&self) -> Option<(f64, f64)> {
+        let told = self.told.map(|(requests, seconds, _)| (f64::from(requests), seconds));
+        let measured = self.measured().map(|rate| ((rate * 100.0).round() / 100.0, 1.0));
+        self.ledgers.believes().or(told).or(measured)
+    }
+
+    /// The limit in words, and how sure.
+    pub(in crate::control) fn limit(&self) -> Option<LimitView> {
+        if let Some(announced) = self.ledgers.limit() {
+            return Some(announced);
+        }
+        let (requests, window_seconds) = self.believes()?;
+        let (refusals, episodes) = (self.refusals, self.episodes);
+        let (source, confidence, says) = match self.told {
+            Some((.., source)) => {
+                let says = format!("{requests} requests in {window_seconds} s: as the API announced");
+                (source, 0.95, says)
+            }
+            None if self.between.is_empty() => {
+                let says = format!(
+                    "{requests} requests a second or less: let through in the second before the first refusal"
+                );
+                (LimitSource::Learnt, 0.1, says)
+            }
+            None => {
+                let says = format!(
+                    "about {requests} requests a second: the most that was let through between refusals, of which \
+                     there were {refusals} in {episodes} episodes; watching alone finds no window"
+                );
+                (LimitSource::Learnt, 0.4, says)
+            }
+        };
+        let model = LimitModel::Unknown;
+        Some(LimitView { requests, window_seconds, model, source, confidence, says })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Level;
+    use std::time::Duration;
+
+    /// Asks evenly `wanted` times a second for `seconds`, of a limiter that lets `requests` through in each window.
+    fn watch(law: &mut Observed, wanted: f64, seconds: f64, (requests, window): (u32, f64)) {
+        let (mut at, mut opened, mut used) = (0.0, f64::NEG_INFINITY, 0);
+        while at < seconds {
+            if at - opened >= window {
+                (opened, used) = (at, 0);
+            }
+            let stamp = law.sent(at);
+            used += 1;
+            let answer =
+                if used > requests { Answer::Refused { retry_after: None } } else { Answer::Accepted };
+            law.settle(at + 0.02, stamp, answer, &[]);
+            at += 1.0 / wanted;
+        }
+    }
+
+    #[test]
+    fn the_limit_is_measured_where_more_is_wanted_than_it_gives() {
+        for (limit, wanted) in [((10, 1.0), 25.0), ((300, 60.0), 12.0), ((100, 1.0), 130.0)] {
+            let mut law = Observed::new(LawName::Learnt);
+            watch(&mut law, wanted, 300.0, limit);
+            let rate = f64::from(limit.0) / limit.1;
+            assert!((law.pace() - rate).abs() < 0.06 * rate, "{limit:?}: {}", law.pace());
+            let says = law.limit().unwrap().says;
+            assert!(says.contains("episodes; watching alone"), "{says}");
+        }
+    }
+
+    #[test]
+    fn one_episode_says_only_what_was_let_through_before() {
+        let mut law = Observed::new(LawName::Learnt);
+        watch(&mut law, 12.0, 40.0, (300, 60.0));
+        let limit = law.limit().unwrap();
+        assert!((limit.requests - 12.0).abs() < 1.0 && limit.confidence < 0.2, "{limit:?}");
+        assert!(limit.says.contains("or less"), "{limit:?}");
+    }
+
+    #[test]
+    fn no_refusal_is_no_limit_and_the_pace_is_what_gets_through() {
+        let mut law = Observed::new(LawName::Learnt);
+        watch(&mut law, 30.0, 20.0, (1_000, 1.0));
+        assert_eq!((law.limit(), law.believes()), (None, None));
+        assert!((law.pace() - 30.0).abs() < 1.0, "{}", law.pace());
+    }
+
+    #[test]
+    fn a_limit_that_fell_is_seen() {
+        let mut law = Observed::new(LawName::Learnt);
+        watch(&mut law, 25.0, 60.0, (20, 1.0));
+        assert!((law.pace() - 20.0).abs() < 1.5, "{}", law.pace());
+        let mut later = Observed { history: History::default(), ..law };
+        later.episode_at = f64::NEG_INFINITY;
+        watch(&mut later, 25.0, 60.0, (10, 1.0));
+        assert!((later.pace() - 10.0).abs() < 1.0, "{}", later.pace());
+    }
+
+    #[test]
+    fn what_the_api_announces_is_taken_as_it_stands() {
+        let mut law = Observed::new(LawName::Learnt);
+        let told = Announcement {
+            name: "body".into(),
+            requests: 300,
+            window: Some(Duration::from_mins(1)),
+            used: None,
+            reset: None,
+            level: Level::Route,
+            source: AnnouncedBy::Body,
+        };
+        let stamp = law.sent(1.0);
+        law.settle(1.1, stamp, Answer::Refused { retry_after: None }, &[told]);
+        assert_eq!(law.believes(), Some((300.0, 60.0)));
+        assert_eq!(law.limit().unwrap().source, LimitSource::Body);
+        assert!((law.pace() - 5.0).abs() < 1e-9);
+    }
+}
