@@ -192,6 +192,9 @@ fn complete(tree: &mut Table) {
     for upstream in tree.tables_mut("upstream") {
         upstream.complete("dangerous_accept_any_certificate", default(Value::Truth(false)).as_ref());
     }
+    for dialect in tree.tables_mut("dialect") {
+        dialect.complete("reset_in", default(Value::Text("seconds".to_owned())).as_ref());
+    }
 }
 
 /// Can only one of two listeners have its address?
@@ -213,7 +216,7 @@ fn absolute(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{PathPattern, Per, RouteSettings};
+    use crate::config::{PathPattern, Per, ResetUnit, RouteSettings};
     use crate::control::{LawName, Quota};
     use std::time::Duration;
 
@@ -462,6 +465,16 @@ name = "login"
 url = "https://login.example.com"
 prefix = "/login/"
 dangerous_accept_any_certificate = true
+[[dialect]]
+name = "acme"
+upstream = "login"
+limit = "X-Acme-Limit"
+used = "X-Acme-Used"
+reset = "X-Acme-Reset"
+reset_in = "milliseconds"
+[[dialect]]
+name = "plain"
+limit = "x-plain"
 [[route]]
 name = "token"
 upstream = "login"
@@ -501,6 +514,10 @@ credentials = ["3F9A"]
         assert_eq!((&*api.name, api.verify), ("api.example.com", true));
         assert!(api.ca.as_ref().unwrap().is_absolute() && api.ca.as_ref().unwrap().ends_with("ca.pem"));
         assert_eq!((&*login.name, login.prefix.as_deref(), login.verify), ("login", Some("/login"), false));
+        let [acme, plain] = &config.dialects[..] else { panic!("{:?}", config.dialects) };
+        assert_eq!((&*acme.name, acme.upstream, acme.limit.as_str()), ("acme", Some(1), "x-acme-limit"));
+        assert_eq!((&acme.remaining, acme.used.as_ref().unwrap().as_str()), (&None, "x-acme-used"));
+        assert_eq!((acme.reset_in, plain.reset_in), (ResetUnit::Milliseconds, ResetUnit::Seconds));
         let [token, oauth, messages] = &config.routes[..] else { panic!("{:?}", config.routes) };
         assert_eq!((&*token.name, &*oauth.name), ("token", "token"));
         assert_eq!((token.upstream, messages.upstream), (Some(1), None));

@@ -60,6 +60,7 @@ pub(super) struct Vectors {
     pub(super) retries: IntCounterVec,
     pub(super) refused: IntCounterVec,
     pub(super) abandoned: IntCounterVec,
+    pub(super) signals_ignored: IntCounterVec,
     pub(super) queue_wait: HistogramVec,
     pub(super) upstream_duration: HistogramVec,
     /// By class, over all lanes.
@@ -136,6 +137,7 @@ impl Metrics {
             Event::Retried { lane, reason } => self.lane(lane).retried(*reason),
             Event::Refused { lane, reason } => self.lane(lane).refused(*reason),
             Event::Abandoned { lane } => self.lane(lane).abandoned.inc(),
+            Event::SignalIgnored { lane, .. } => self.lane(lane).signals_ignored.inc(),
             // Gauges at the next scrape.
             Event::Paused { .. } | Event::LimitLearnt { .. } | Event::Commanded { .. } => (),
         }
@@ -221,6 +223,11 @@ impl Vectors {
             abandoned: counters(
                 "tidegate_abandoned_total",
                 "Clients that left while their request waited; nothing of it was sent.",
+                &["lane"],
+            )?,
+            signals_ignored: counters(
+                "tidegate_signals_ignored_total",
+                "Fields and bodies of the upstream that should tell of a limit, and were malformed or absurd.",
                 &["lane"],
             )?,
             queue_wait: histograms(
@@ -453,6 +460,7 @@ mod tests {
             Event::Retried { lane: Arc::clone(&lane), reason: RetryReason::Throttled },
             Event::Refused { lane: Arc::clone(&lane), reason: RefusalReason::QueueFull },
             Event::Abandoned { lane: Arc::clone(&lane) },
+            Event::SignalIgnored { lane: Arc::clone(&lane), signal: "x-ratelimit-reset".into() },
         ] {
             metrics.event(&event);
         }
@@ -475,6 +483,7 @@ mod tests {
             r#"tidegate_refused_total{lane="messages@3f9a",reason="queue_full"} 1"#,
             r#"tidegate_refused_total{lane="messages@3f9a",reason="deadline"} 0"#,
             r#"tidegate_abandoned_total{lane="messages@3f9a"} 1"#,
+            r#"tidegate_signals_ignored_total{lane="messages@3f9a"} 1"#,
             r#"tidegate_queue_depth{lane="messages@3f9a"} 3"#,
             r#"tidegate_in_flight{lane="messages@3f9a"} 2"#,
             r#"tidegate_lane_pace_requests_per_second{lane="messages@3f9a"} 9.5"#,
