@@ -180,6 +180,7 @@ impl Vectors {
         let counters = |name: &str, help: &str, labels: &[&str]| {
             registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
         };
+        let by_lane = |name: &str, help: &str| counters(name, help, &["lane"]);
         let histograms = |name: &str, help: &str, label: &str, buckets: &[f64]| {
             let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
             registered(registry, HistogramVec::new(options, &[label])?)
@@ -195,21 +196,15 @@ impl Vectors {
                 "Tries at the upstream by the status that it answered; \"none\" when no response came.",
                 &["lane", "status"],
             )?,
-            offered: counters(
+            offered: by_lane(
                 "tidegate_offered_total",
                 "Requests that arrived for the lane, whatever became of them.",
-                &["lane"],
             )?,
-            accepted: counters(
+            accepted: by_lane(
                 "tidegate_accepted_total",
                 "Requests that the upstream's limiter let through.",
-                &["lane"],
             )?,
-            throttled: counters(
-                "tidegate_throttled_total",
-                "Requests that the upstream's limiter refused.",
-                &["lane"],
-            )?,
+            throttled: by_lane("tidegate_throttled_total", "Requests that the upstream's limiter refused.")?,
             retries: counters(
                 "tidegate_retries_total",
                 "Requests that went back to their queue to be sent again.",
@@ -220,15 +215,13 @@ impl Vectors {
                 "Requests that could not be served and were answered at once.",
                 &["lane", "reason"],
             )?,
-            abandoned: counters(
+            abandoned: by_lane(
                 "tidegate_abandoned_total",
                 "Clients that left while their request waited; nothing of it was sent.",
-                &["lane"],
             )?,
-            signals_ignored: counters(
+            signals_ignored: by_lane(
                 "tidegate_signals_ignored_total",
                 "Fields and bodies of the upstream that should tell of a limit, and were malformed or absurd.",
-                &["lane"],
             )?,
             queue_wait: histograms(
                 "tidegate_queue_wait_seconds",

@@ -56,9 +56,7 @@ pub(super) fn announced(fields: &mut Fields<'_>, is_refusal: bool, limits: &mut 
             let in_force = three_fields(fields, &mut policies);
             let name =
                 fields.read(&GITLAB_NAME, |name| is_name(name).then(|| format!("{NAME}:{name}").into()));
-            if in_force.is_none()
-                && is_refusal
-                && !fields.read(&REMAINING, count).is_some_and(|left| left > 0)
+            if in_force.is_none() && is_refusal && fields.read(&REMAINING, count).is_none_or(|left| left == 0)
             {
                 limits.waits(reset(fields));
             }

@@ -98,9 +98,11 @@ impl Dialects {
         let is_fresh = headers.get(AGE).is_none_or(|age| age.as_bytes() == b"0");
         if is_fresh && self.may_announce(&fields) {
             self.announced(&mut fields, is_refusal, &mut limits);
-            wait = wait.or(limits.wait.take().filter(|_| is_refusal));
+            let vendors_wait = limits.wait.take();
             ietf::announced(&mut fields, is_refusal, &mut limits);
-            wait = wait.or(limits.wait.filter(|_| is_refusal));
+            if is_refusal {
+                wait = wait.or(vendors_wait).or(limits.wait);
+            }
         }
         let hint = || Hint { retry_after: wait, level: level(&fields) };
         let outcome = match sort {

@@ -92,9 +92,9 @@ pub(super) fn bounded(seconds: f64) -> Duration {
 }
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
-/// MailerLite's.
+/// What `MailerLite` sends.
 const X_RETRY_AFTER: HeaderName = HeaderName::from_static("x-ratelimit-retry-after");
-/// Akamai's: when the next request will be let in.
+/// What Akamai sends: when the next request will be let in.
 const X_NEXT: HeaderName = HeaderName::from_static("x-ratelimit-next");
 
 /// Longer than anyone waits, and far from the end of any arithmetic with instants.
