@@ -39,6 +39,9 @@ struct Scenario {
     law: Option<String>,
     #[serde(default)]
     fixed_rate: Option<String>,
+    /// What the operator lets lanes reach.
+    #[serde(default)]
+    ceiling: Option<String>,
     /// Limits that move: the new quotas, at a moment.
     #[serde(default)]
     change: Vec<Moved>,
@@ -72,7 +75,7 @@ struct Server {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Spoken {
-    /// How the seconds until reset are told: up, down, nearest, exact.
+    /// How the seconds until reset are told: up, down, nearest, exact, or always zero.
     reset: Rounded,
     /// The window's length is told too.
     #[serde(default)]
@@ -89,6 +92,7 @@ enum Rounded {
     Down,
     Nearest,
     Exact,
+    Zero,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -257,6 +261,7 @@ fn play(scenario: &Scenario, seed: u64) -> World {
     if let Some(rate) = &scenario.fixed_rate {
         settings.law.fixed_rate = rate.parse::<Quota>().expect("a rate").rate();
     }
+    settings.ceiling = scenario.ceiling.as_ref().map(|text| text.parse().expect("a ceiling"));
     let class = |production: Production| ClassSettings { name: "production".into(), share: production.share };
     settings.classes.extend(scenario.production.map(class));
     // Every seed has another phase of the API's window.
@@ -298,6 +303,7 @@ fn spoken(spoken: Spoken) -> Headers {
         Rounded::Down => Whole::Down,
         Rounded::Nearest => Whole::Nearest,
         Rounded::Exact => Whole::Exact,
+        Rounded::Zero => Whole::Zero,
     };
     if spoken.window { Headers::Policy(whole) } else { Headers::Count(whole) }
 }

@@ -167,6 +167,11 @@ impl Node {
         self.law.limit().or_else(|| self.orders.limit(&self.law))
     }
 
+    /// Does the law try for more than it knows to be let through?
+    fn tries(&self) -> bool {
+        self.law.tries() && !self.orders.set_pace(&self.law)
+    }
+
     /// An operator pinned or paused it.
     pub(super) fn is_commanded(&self, now: f64) -> bool {
         self.orders.stand(now)
@@ -251,13 +256,12 @@ impl Lane {
     /// Would a departure meet the end of a window, as the last refusal did? Windows repeat, so while the law tries for
     /// more this is the slot that is refused: not one for a class that asks for no more than its share.
     fn meets_refusal(&self, now: f64) -> bool {
-        let Some(refused) = self.refused_at.filter(|_| self.queue.has_classes() && self.node.law.tries())
-        else {
+        let Some(refused) = self.refused_at.filter(|_| self.queue.has_classes() && self.node.tries()) else {
             return false;
         };
         let Some((_, window)) = self.node.law.believes() else { return false };
         let past = (now - refused).rem_euclid(window);
-        past.min(window - past) < 0.5 * self.node.pace().interval_seconds()
+        past.min(window - past) < 0.45 * self.node.pace().interval_seconds()
     }
 
     /// Nothing waits and nothing flies.
