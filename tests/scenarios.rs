@@ -18,7 +18,9 @@ mod closed_loop;
 use closed_loop::{Change, Demand, Headers, Network, RetryAfter, Whole, World};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use tidegate::control::{ClassId, ClassSettings, LanesSettings, LawName, Quota};
+use tidegate::control::{
+    ClassId, ClassSettings, LanesSettings, LawName, LimitModel, LimitSource, Memory, MemoryNumber, Quota,
+};
 use tidegate::sim::limits::{Limiter, Limits, Model};
 
 /// The first class, and the only one.
@@ -39,6 +41,12 @@ struct Scenario {
     law: Option<String>,
     #[serde(default)]
     fixed_rate: Option<String>,
+    /// What the operator lets lanes reach.
+    #[serde(default)]
+    ceiling: Option<String>,
+    /// What an earlier run stood at.
+    #[serde(default)]
+    remembered: Option<String>,
     /// Limits that move: the new quotas, at a moment.
     #[serde(default)]
     change: Vec<Moved>,
@@ -72,7 +80,7 @@ struct Server {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Spoken {
-    /// How the seconds until reset are told: up, down, nearest, exact.
+    /// How the seconds until reset are told: up, down, nearest, exact, or always zero.
     reset: Rounded,
     /// The window's length is told too.
     #[serde(default)]
@@ -89,6 +97,7 @@ enum Rounded {
     Down,
     Nearest,
     Exact,
+    Zero,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -257,6 +266,7 @@ fn play(scenario: &Scenario, seed: u64) -> World {
     if let Some(rate) = &scenario.fixed_rate {
         settings.law.fixed_rate = rate.parse::<Quota>().expect("a rate").rate();
     }
+    settings.ceiling = scenario.ceiling.as_ref().map(|text| text.parse().expect("a ceiling"));
     let class = |production: Production| ClassSettings { name: "production".into(), share: production.share };
     settings.classes.extend(scenario.production.map(class));
     // Every seed has another phase of the API's window.
@@ -270,6 +280,9 @@ fn play(scenario: &Scenario, seed: u64) -> World {
         -2.0 => RetryAfter::Nothing,
         seconds => RetryAfter::Seconds(seconds),
     };
+    if let Some(quota) = &scenario.remembered {
+        world.remember(&memory(quota.parse().expect("a quota")));
+    }
     world.headers = server.headers.map_or(Headers::Nothing, spoken);
     world.headers_of = server.headers.and_then(|spoken| spoken.of);
     if let Some(per_second) = server.others {
@@ -292,12 +305,33 @@ fn play(scenario: &Scenario, seed: u64) -> World {
     world
 }
 
+/// A number in short windows, a budget in long ones: as the law keeps them.
+fn memory(quota: Quota) -> Memory {
+    let (requests, window_seconds) = (f64::from(quota.requests), quota.window.as_secs_f64());
+    let number = MemoryNumber {
+        requests,
+        window_seconds,
+        model: LimitModel::FixedWindow,
+        source: LimitSource::Learnt,
+    };
+    let is_long = window_seconds >= 5.0;
+    Memory {
+        upstream: closed_loop::UPSTREAM.into(),
+        route: closed_loop::ROUTE.into(),
+        age_seconds: 60.0,
+        pace: quota.rate(),
+        number: (!is_long).then_some(number),
+        budget: is_long.then_some((quota.requests, window_seconds)),
+    }
+}
+
 fn spoken(spoken: Spoken) -> Headers {
     let whole = match spoken.reset {
         Rounded::Up => Whole::Up,
         Rounded::Down => Whole::Down,
         Rounded::Nearest => Whole::Nearest,
         Rounded::Exact => Whole::Exact,
+        Rounded::Zero => Whole::Zero,
     };
     if spoken.window { Headers::Policy(whole) } else { Headers::Count(whole) }
 }

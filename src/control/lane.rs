@@ -3,6 +3,7 @@
 use super::announcement::Announcement;
 use super::command::Command;
 use super::law::{Answer, Law, Shift, Stamp};
+use super::memory::Legacy;
 use super::orders::Orders;
 use super::pacer::Pacer;
 use super::queue::Queue;
@@ -51,19 +52,22 @@ impl Node {
         }
     }
 
-    /// The node of `key`'s lane. It starts from what another credential's lane of the same route learnt.
-    pub(super) fn heir(settings: &LanesSettings, key: &LaneKey, donor: Option<&Self>, now: f64) -> Self {
-        let prior = donor.and_then(|donor| donor.law.prior());
-        let law = Law::new(settings.law_of(key), prior.as_ref(), now);
+    /// The node of `key`'s lane. It starts from what another lane of the same route left.
+    pub(super) fn heir(settings: &LanesSettings, key: &LaneKey, legacy: Option<&Legacy>, now: f64) -> Self {
+        let law = Law::new(settings.law_of(key), legacy.map(|legacy| &legacy.prior), now);
         let mut node = Self::new(law, settings.ceiling_of(key));
         // A phase is worth following once there is a limit to have one against, and where that costs a moment only.
         let rate = node.law.current_rate();
-        let follows =
-            prior.is_some() && !node.law.is_starting() && rate.interval_seconds() <= FOLLOWED_SECONDS;
-        if let Some(donor) = donor.filter(|_| follows) {
-            node.pacer.follow(&donor.pacer, now, rate);
+        let follows = !node.law.is_starting() && rate.interval_seconds() <= FOLLOWED_SECONDS;
+        if let Some(legacy) = legacy.filter(|_| follows) {
+            node.pacer.follow(&legacy.pacer, now, rate);
         }
         node
+    }
+
+    /// What it leaves to the next lane of its route, if it learnt something.
+    pub(super) fn legacy(&self, used_at: f64) -> Option<Legacy> {
+        Some(Legacy { prior: self.law.prior()?, pacer: self.pacer.clone(), used_at })
     }
 
     /// Tells the law that so many wait, and gives its pace. While an operator's orders are what holds back, nothing
@@ -74,13 +78,14 @@ impl Node {
     }
 
     fn waiting_for_law(&self, now: f64, waiting: usize) -> usize {
-        if self.orders.hold_back(now, self.law.current_rate()) { 0 } else { waiting }
+        if self.orders.hold_back(now, &self.law) { 0 } else { waiting }
     }
 
     /// When the next one may leave, with `waiting` that could; infinite while an answer has to come first. One that
     /// `need_not` wait with the others may leave in a light pause.
     pub(super) fn ready_at(&mut self, now: f64, waiting: usize, need_not: bool) -> f64 {
-        let rate = self.hear(now, waiting);
+        let waiting = self.waiting_for_law(now, waiting);
+        let rate = self.law.rate(now, waiting);
         let orders = self.orders.ready_at().max(self.pause_until);
         if let Some(pinned) = self.orders.pinned() {
             return self.pacer.ready_at(pinned).max(orders);
@@ -88,7 +93,6 @@ impl Node {
         if self.law.is_full(now, self.in_flight) {
             return f64::INFINITY;
         }
-        let waiting = self.waiting_for_law(now, waiting);
         let hold = self.law.hold_until(now, waiting, need_not).max(orders);
         if let Some(shift) = self.law.take_shift() {
             self.unshifted = self.pacer.ready_at(rate);
@@ -174,17 +178,22 @@ impl Node {
 
     /// The pace is still being found: nothing can be predicted from it.
     pub(super) fn is_starting(&self) -> bool {
-        self.law.is_starting() && !self.orders.set_pace(self.law.current_rate())
+        self.law.is_starting() && !self.orders.set_pace(&self.law)
     }
 
     /// Would the next departure be a probe, to be made with the youngest ticket?
     pub(super) fn probes(&self) -> bool {
-        self.law.probes() && !self.orders.set_pace(self.law.current_rate())
+        self.law.probes() && !self.orders.set_pace(&self.law)
     }
 
     /// The limit that the law believes in; else the ceiling, where that is what holds back.
     fn limit(&self) -> Option<LimitView> {
-        self.law.limit().or_else(|| self.orders.limit(self.law.current_rate()))
+        self.law.limit().or_else(|| self.orders.limit(&self.law))
+    }
+
+    /// Does the law try for more than it knows to be let through?
+    fn tries(&self) -> bool {
+        self.law.tries() && !self.orders.set_pace(&self.law)
     }
 
     /// An operator pinned or paused it.
@@ -269,12 +278,17 @@ impl Lane {
     /// Would a departure meet the end of a window, as the last refusal did? Windows repeat, so while the law tries for
     /// more this is the slot that is refused: not one for a class that asks for no more than its share.
     fn meets_refusal(&self, now: f64) -> bool {
-        let (Some(refused), Some((_, window))) = (self.refused_at, self.node.law.believes()) else {
+        let Some(refused) = self.refused_at.filter(|_| self.queue.has_classes() && self.node.tries()) else {
             return false;
         };
+        let Some((_, window)) = self.node.law.believes() else { return false };
         let past = (now - refused).rem_euclid(window);
-        let near = past.min(window - past) < 0.5 * self.node.pace().interval_seconds();
-        near && self.queue.has_classes() && self.node.law.tries()
+        past.min(window - past) < 0.45 * self.node.pace().interval_seconds()
+    }
+
+    /// What it leaves to the next lane of its route, if it learnt something.
+    pub(super) fn legacy(&self) -> Option<Legacy> {
+        self.node.legacy(self.used_at)
     }
 
     /// Nothing waits and nothing flies.

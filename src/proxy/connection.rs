@@ -55,7 +55,6 @@ pub(super) async fn connection(stream: TcpStream, proxy: Proxy, drain: watch::Re
         Ended::HeadLate { answerable: true } => {
             // Whether it arrives or not, the connection is closed.
             drop(stream.try_write(HEAD_TIMEOUT));
-            drop(socket2::SockRef::from(&*stream).shutdown(Shutdown::Write));
             linger(&stream).await;
         }
         Ended::HeadLate { answerable: false } | Ended::Stalled => (),
@@ -277,9 +276,11 @@ fn next(
     }
 }
 
-/// Reads and forgets what the client still sends after its last response, so that the response reaches it: a close
-/// with unread data resets the connection.
+/// Says that nothing more comes, then reads and forgets what the client still sends after its last response, so that
+/// the response reaches it: a close with unread data resets the connection.
 async fn linger(stream: &TcpStream) {
+    // It fails when the client has gone, or when hyper has said so already.
+    drop(socket2::SockRef::from(stream).shutdown(Shutdown::Write));
     let discard = async {
         let mut left = LINGER_BYTES;
         let mut bytes = [0; 4096];

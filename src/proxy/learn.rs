@@ -5,13 +5,12 @@
 
 use super::arriving::Arriving;
 use super::body::Hold;
-use super::error::{BoxError, ProxyError};
+use super::error::ProxyError;
 use super::signals;
 use super::{Call, Content, Shared, headers};
 use crate::config::ReplayPolicy;
 use crate::control::{Outcome, Report};
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_LENGTH;
 use http::{Method, Response};
 use http_body_util::BodyExt;
 use std::pin::pin;
@@ -50,30 +49,19 @@ impl Shared {
             let content = Content::Coming(Bytes::new(), body);
             return Learnt { report, result: Ok(Response::from_parts(parts, content)) };
         }
-        let (bytes, broken) = match gather(body).await {
-            Gathered::All(bytes) => (bytes, None),
-            Gathered::Broken(bytes, error) => (bytes, Some(error)),
-            Gathered::TooMuch(first, rest) => {
-                let content = Content::Coming(first, rest);
-                return Learnt { report, result: Ok(Response::from_parts(parts, content)) };
-            }
-        };
-        signals::add_body(&mut report, &parts, &bytes, sign);
-        report.replayable = may_replay(report.outcome);
-        let content = match broken {
-            None => Content::Whole(bytes),
-            Some(error) if !report.replayable => Content::Cut(bytes, error),
-            Some(_) => {
-                parts.headers.remove(CONTENT_LENGTH);
-                Content::Whole(bytes)
-            }
-        };
+        let content = gather(body).await;
+        if let Content::Whole(bytes) | Content::Cut(bytes, _) = &content {
+            signals::add_body(&mut report, &parts, bytes, sign);
+            report.replayable = may_replay(report.outcome);
+        }
         Learnt { report, result: Ok(Response::from_parts(parts, content)) }
     }
 
     /// Keeps the answer of a request that waits, as long as there is memory for such.
     pub(super) fn keep(&self, response: Response<Content>) -> Option<Kept> {
-        let bytes = if let Content::Whole(bytes) = response.body() { bytes.len() } else { 0 };
+        let bytes = match response.body() {
+            Content::Whole(bytes) | Content::Cut(bytes, _) | Content::Coming(bytes, _) => bytes.len(),
+        };
         Some(Kept { response, _hold: Hold::take(&self.budget, bytes)? })
     }
 
@@ -90,14 +78,8 @@ impl Shared {
     }
 }
 
-enum Gathered {
-    All(Bytes),
-    Broken(Bytes, BoxError),
-    TooMuch(Bytes, Arriving),
-}
-
 /// Reads a body, if it is short and comes soon.
-async fn gather(mut body: Arriving) -> Gathered {
+async fn gather(mut body: Arriving) -> Content {
     let mut bytes = BytesMut::new();
     let mut patience = pin!(tokio::time::sleep(REFUSAL_PATIENCE));
     while bytes.len() <= REFUSAL_BYTES_MAX {
@@ -106,8 +88,8 @@ async fn gather(mut body: Arriving) -> Gathered {
             () = &mut patience => break,
         };
         match frame {
-            None => return Gathered::All(bytes.freeze()),
-            Some(Err(error)) => return Gathered::Broken(bytes.freeze(), error),
+            None => return Content::Whole(bytes.freeze()),
+            Some(Err(error)) => return Content::Cut(bytes.freeze(), error),
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     bytes.extend_from_slice(data);
@@ -115,7 +97,7 @@ async fn gather(mut body: Arriving) -> Gathered {
             }
         }
     }
-    Gathered::TooMuch(bytes.freeze(), body)
+    Content::Coming(bytes.freeze(), body)
 }
 
 /// A refusal's body is kept up to this size; a larger one is passed on instead of waited out.

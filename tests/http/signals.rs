@@ -27,13 +27,14 @@ async fn a_refusal_s_body_tells_how_long_to_wait_and_reaches_the_client_as_it_ca
 
 #[tokio::test]
 async fn a_refusal_that_breaks_off_ends_without_a_clean_end() {
-    let head = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\n";
-    for rest in
-        ["Content-Length: 100\r\n\r\n{\"code\":", "Transfer-Encoding: chunked\r\n\r\n8\r\n{\"code\":\r\n"]
+    let head = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 600\r\n";
+    let rests =
+        ["Content-Length: 100\r\n\r\n{\"code\":", "Transfer-Encoding: chunked\r\n\r\n8\r\n{\"code\":\r\n"];
+    for (rest, policy) in
+        rests.into_iter().flat_map(|rest| [(rest, ReplayPolicy::None), (rest, ReplayPolicy::All)])
     {
         let origin = Origin::start(move |_| Reply::Last(format!("{head}{rest}").into_bytes())).await;
-        let through =
-            Through::with(origin.address, |proxy| proxy.replay_on_429 = ReplayPolicy::None, fixed(1e4));
+        let through = Through::with(origin.address, |proxy| proxy.replay_on_429 = policy, fixed(1e4));
         let response = ask(through.address, request("POST", "/", "", "abc")).await;
         assert_eq!((response.status, response.text().as_str()), (429, "{\"code\":"));
         assert!(!response.whole, "{rest}");

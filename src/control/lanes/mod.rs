@@ -11,6 +11,7 @@ use super::event::{Event, RefusalReason};
 use super::key::{LaneKey, Level};
 use super::lane::{Lane, Node, SAME};
 use super::law::Law;
+use super::memory::Memory;
 use super::outcome::Outcome;
 use super::queue::Moment;
 use super::rate::Rate;
@@ -77,7 +78,7 @@ impl Lanes {
         let too_late = |wait: f64| now + wait > deadline + (PREDICTION_SLACK - 1.0) * wait;
         let reason = if draining {
             Some(RefusalReason::Draining)
-        } else if lane.queue.len() >= tickets_max {
+        } else if !lane.queue.has_place(ticket.class, tickets_max) {
             Some(RefusalReason::QueueFull)
         } else if lane.predicted_wait(now, lane.queue.ahead(ticket.class)).is_some_and(too_late) {
             Some(RefusalReason::Deadline)
@@ -187,10 +188,10 @@ impl Lanes {
         let Some(index) = self.roster.find_name(name) else { return false };
         let Some(lane) = self.roster.get_mut(index) else { return false };
         lane.node.obey(now, command, self.settings.law_of(&lane.key));
+        // A legacy of its route need not be forgotten: it is read only where the route has no lane, and this one's will
+        // take its place.
         if command == Command::Forget {
             lane.told = None;
-            let key = lane.key.clone();
-            self.roster.forget_legacy(&key);
         }
         self.events.push_back(Event::Commanded { lane: name.into(), command });
         self.schedule(now, index);
@@ -202,6 +203,19 @@ impl Lanes {
         if level != Level::Route {
             self.shared.insert(level, key, Node::new(Law::Fixed(rate), None));
         }
+    }
+
+    /// Starts a route's lanes from what an earlier run learnt, and says whether its numbers are those of a
+    /// limit. For lanes that do not exist yet.
+    pub fn remember(&mut self, now: Instant, memory: &Memory) -> bool {
+        let now = self.seconds(now);
+        self.roster.remember(now, memory, &self.settings)
+    }
+
+    /// What the next run can start from: the limit of each route, the last used first; at most
+    /// [`QueueSettings::lanes_max`](super::QueueSettings::lanes_max) of them.
+    pub fn memories(&self, now: Instant) -> Vec<Memory> {
+        self.roster.memories(self.seconds(now), &self.settings)
     }
 
     /// The oldest event not yet told.
