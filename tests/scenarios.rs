@@ -18,7 +18,9 @@ mod closed_loop;
 use closed_loop::{Change, Demand, Headers, Network, RetryAfter, Whole, World};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use tidegate::control::{ClassId, ClassSettings, LanesSettings, LawName, Quota};
+use tidegate::control::{
+    ClassId, ClassSettings, LanesSettings, LawName, LimitModel, LimitSource, Memory, MemoryNumber, Quota,
+};
 use tidegate::sim::limits::{Limiter, Limits, Model};
 
 /// The first class, and the only one.
@@ -42,6 +44,9 @@ struct Scenario {
     /// What the operator lets lanes reach.
     #[serde(default)]
     ceiling: Option<String>,
+    /// What an earlier run stood at.
+    #[serde(default)]
+    remembered: Option<String>,
     /// Limits that move: the new quotas, at a moment.
     #[serde(default)]
     change: Vec<Moved>,
@@ -275,6 +280,9 @@ fn play(scenario: &Scenario, seed: u64) -> World {
         -2.0 => RetryAfter::Nothing,
         seconds => RetryAfter::Seconds(seconds),
     };
+    if let Some(quota) = &scenario.remembered {
+        world.remember(&memory(quota.parse().expect("a quota")));
+    }
     world.headers = server.headers.map_or(Headers::Nothing, spoken);
     world.headers_of = server.headers.and_then(|spoken| spoken.of);
     if let Some(per_second) = server.others {
@@ -295,6 +303,26 @@ fn play(scenario: &Scenario, seed: u64) -> World {
     }
     world.run(scenario.run.seconds, changes(scenario));
     world
+}
+
+/// A number in short windows, a budget in long ones: as the law keeps them.
+fn memory(quota: Quota) -> Memory {
+    let (requests, window_seconds) = (f64::from(quota.requests), quota.window.as_secs_f64());
+    let number = MemoryNumber {
+        requests,
+        window_seconds,
+        model: LimitModel::FixedWindow,
+        source: LimitSource::Learnt,
+    };
+    let is_long = window_seconds >= 5.0;
+    Memory {
+        upstream: closed_loop::UPSTREAM.into(),
+        route: closed_loop::ROUTE.into(),
+        age_seconds: 60.0,
+        pace: quota.rate(),
+        number: (!is_long).then_some(number),
+        budget: is_long.then_some((quota.requests, window_seconds)),
+    }
 }
 
 fn spoken(spoken: Spoken) -> Headers {

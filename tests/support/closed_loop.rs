@@ -6,10 +6,14 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::{Duration, Instant};
 use tidegate::control::{
-    AnnouncedBy, Announcement, ClassId, CredentialHash, Hint, LaneKey, Lanes, LanesSettings, Level, Outcome,
-    Report, Settled, Step, Ticket, TicketId,
+    AnnouncedBy, Announcement, ClassId, CredentialHash, Hint, LaneKey, Lanes, LanesSettings, Level, Memory,
+    Outcome, Report, Settled, Step, Ticket, TicketId,
 };
 use tidegate::sim::limits::{Announced, Limits};
+
+/// Where all requests go.
+pub(crate) const UPSTREAM: &str = "api:443";
+pub(crate) const ROUTE: &str = "/api/v2/conversations/messages";
 
 /// What the API says beside a 429.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -188,6 +192,11 @@ impl World {
         }
     }
 
+    /// Starts from what an earlier run learnt.
+    pub(crate) fn remember(&mut self, memory: &Memory) {
+        self.lanes.remember(self.epoch, memory);
+    }
+
     /// Lets `demand` ask.
     pub(crate) fn demand(&mut self, demand: Demand) {
         match demand {
@@ -282,9 +291,9 @@ impl World {
     fn ask(&mut self, client: usize, class: ClassId) {
         let credential = (self.credential)(client);
         let key = LaneKey {
-            upstream: "api:443".into(),
+            upstream: UPSTREAM.into(),
             credential: Some(CredentialHash(credential)),
-            route: "/api/v2/conversations/messages".into(),
+            route: ROUTE.into(),
         };
         let ticket = Ticket { class, ..Ticket::until(self.instant(self.now + self.deadline_seconds)) };
         let flight = Flying { client, credential, class, born: self.now, started: self.now };

@@ -11,6 +11,7 @@ use super::event::{Event, RefusalReason};
 use super::key::{LaneKey, Level};
 use super::lane::{Lane, Node, SAME};
 use super::law::Law;
+use super::memory::Memory;
 use super::outcome::Outcome;
 use super::queue::Moment;
 use super::rate::Rate;
@@ -136,9 +137,13 @@ impl Lanes {
             lane.used_at = now;
             match entry.state {
                 State::Waiting => drop(lane.queue.remove(id)),
-                State::Started(_) | State::Flying => lane.in_flight = lane.in_flight.saturating_sub(1),
+                State::Started(_) | State::Flying => {
+                    lane.node.ended();
+                    self.shared.ended(&lane.key);
+                }
             }
         }
+        self.schedule(now, entry.lane);
     }
 
     /// The client left before its request was sent.
@@ -149,11 +154,13 @@ impl Lanes {
         match &entry.state {
             State::Waiting => drop(lane.queue.remove(id)),
             State::Started(stamps) => {
-                lane.in_flight = lane.in_flight.saturating_sub(1);
                 lane.node.give_back(now, stamps.own);
                 self.shared.give_back(&lane.key, now, &stamps.shared);
             }
-            State::Flying => lane.in_flight = lane.in_flight.saturating_sub(1),
+            State::Flying => {
+                lane.node.ended();
+                self.shared.ended(&lane.key);
+            }
         }
         self.events.push_back(Event::Abandoned { lane: Arc::clone(&lane.name) });
         self.schedule(now, entry.lane);
@@ -198,6 +205,19 @@ impl Lanes {
         }
     }
 
+    /// Starts a route's lanes from what an earlier run learnt, and says whether its numbers are those of a
+    /// limit. For lanes that do not exist yet.
+    pub fn remember(&mut self, now: Instant, memory: &Memory) -> bool {
+        let now = self.seconds(now);
+        self.roster.remember(now, memory, &self.settings)
+    }
+
+    /// What the next run can start from: the limit of each route, the last used first; at most
+    /// [`QueueSettings::lanes_max`](super::QueueSettings::lanes_max) of them.
+    pub fn memories(&self, now: Instant) -> Vec<Memory> {
+        self.roster.memories(self.seconds(now), &self.settings)
+    }
+
     /// The oldest event not yet told.
     pub fn next_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -224,7 +244,6 @@ impl Lanes {
             return Some(Step::Expire(id, refusal));
         }
         let id = lane.take(&mut self.shared, now)?;
-        lane.in_flight += 1;
         let own = lane.node.take(now);
         let shared = self.shared.take(&lane.key, now);
         let entry = self.tickets.get_mut(&id)?;
