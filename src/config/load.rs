@@ -557,6 +557,20 @@ credentials = ["3F9A"]
     }
 
     #[test]
+    fn a_dialect_has_a_limit_and_names_fields() {
+        let text = "[[upstream]]\nurl = \"https://api.example.com\"\n[[dialect]]\nname = \"acme\"\nused = \"a b\"\n\
+                    reset_in = \"minutes\"\nupstream = \"api\"\n";
+        let found = problems(text, &[]);
+        let expected = [
+            "3: dialect[0].limit: is missing: write limit = \"X-Acme-Limit\"",
+            "5: dialect[0].used: \"a b\" is not a field's name: write one, such as \"X-Acme-Limit\"",
+            "6: dialect[0].reset_in: \"minutes\" means nothing here: write \"seconds\" or \"milliseconds\"",
+        ];
+        assert_eq!(found[..3], expected);
+        assert!(found[3].starts_with("7: dialect[0].upstream: \"api\" is no upstream's name"), "{found:?}");
+    }
+
+    #[test]
     fn nine_mistakes_are_nine_lines() {
         let text = r#"[listen]
 address = "8080"

@@ -33,6 +33,17 @@ struct Policy {
 struct Standing {
     remaining: Option<u32>,
     reset: Option<Duration>,
+    /// One of the numbers was none that makes sense.
+    is_odd: bool,
+}
+
+impl Standing {
+    fn of(remaining: Option<i64>, reset: Option<i64>) -> Self {
+        let left = remaining.and_then(|left| u32::try_from(left).ok());
+        let end = reset.and_then(seconds).and_then(wait::sensible);
+        let is_odd = remaining.is_some() != left.is_some() || reset.is_some() != end.is_some();
+        Self { remaining: left, reset: end, is_odd }
+    }
 }
 
 /// Adds what these fields announce: one limit for each policy, and how it stands where that is told.
@@ -47,8 +58,21 @@ pub(super) fn announced(fields: &mut Fields<'_>, is_refusal: bool, limits: &mut 
         }
     }
     match fields.joined(&STATE).map(|state| (items(&state), dictionary(&state))) {
-        Some((Some(standings), _)) => named(&policies, &standings, limits),
-        Some((None, Some(in_force))) => nameless(policies, Some(in_force), Arc::clone(&PLAIN), limits),
+        Some((Some(items), _)) => {
+            let standing = |item: &Item| Standing::of(integer(&item.params, "r"), integer(&item.params, "t"));
+            let standings: Vec<_> =
+                items.iter().filter_map(|item| Some((name_of(item)?, standing(item)))).collect();
+            if standings.iter().any(|(_, standing)| standing.is_odd) {
+                fields.ignore(&STATE);
+            }
+            named(&policies, &standings, limits);
+        }
+        Some((None, Some(in_force))) => {
+            if in_force.1.is_odd {
+                fields.ignore(&STATE);
+            }
+            nameless(policies, Some(in_force), Arc::clone(&PLAIN), limits);
+        }
         state => {
             if state.is_some() {
                 fields.ignore(&STATE);
@@ -66,23 +90,16 @@ pub(super) fn announced(fields: &mut Fields<'_>, is_refusal: bool, limits: &mut 
 }
 
 /// Draft 08 on: each policy has a name, and the item of that name says how it stands.
-fn named(policies: &[Policy], standings: &[Item], limits: &mut Limits) {
-    let standing = |item: &Item| Standing {
-        remaining: integer(&item.params, "r").and_then(|left| u32::try_from(left).ok()),
-        reset: integer(&item.params, "t").and_then(seconds).and_then(wait::sensible),
-    };
-    let is_of = |item: &&Item, policy: &Policy| {
-        policy.name.as_deref().is_some_and(|name| name_of(item) == Some(name))
-    };
+fn named(policies: &[Policy], standings: &[(&str, Standing)], limits: &mut Limits) {
     for policy in policies {
         let Some(name) = &policy.name else { continue };
-        let told = standings.iter().find(|item| is_of(item, policy)).map(standing);
+        let told = standings.iter().find(|(known, _)| known == name).map(|(_, standing)| *standing);
         limits.add(policy.announcement(format!("{NAME}:{name}").into(), told.unwrap_or_default()));
     }
     // Of a limit whose size is not told it is known all the same when there is room again.
-    let others = standings.iter().filter(|item| !policies.iter().any(|policy| is_of(item, policy)));
-    for Standing { remaining, reset } in others.map(standing) {
-        limits.waits(reset.filter(|_| remaining == Some(0)));
+    let is_known = |name: &str| policies.iter().any(|policy| policy.name.as_deref() == Some(name));
+    for (_, standing) in standings.iter().filter(|(name, _)| !is_known(name)) {
+        limits.waits(standing.reset.filter(|_| standing.remaining == Some(0)));
     }
 }
 
@@ -114,9 +131,7 @@ fn dictionary(field: &[u8]) -> Option<(u32, Standing)> {
         _ => None,
     };
     let requests = member("limit").and_then(positive)?;
-    let remaining = member("remaining").and_then(|left| u32::try_from(left).ok());
-    let reset = member("reset").and_then(seconds).and_then(wait::sensible);
-    Some((requests, Standing { remaining, reset }))
+    Some((requests, Standing::of(member("remaining"), member("reset"))))
 }
 
 /// Drafts 00 to 06: a field for each number. The first item of the limits is in force, those with a window are
@@ -136,7 +151,7 @@ fn three_fields(fields: &mut Fields<'_>, policies: &mut Vec<Policy>) -> Option<(
     let remaining = fields.read(&REMAINING, count);
     let observed = || fields.read(&GITLAB_OBSERVED, count).map(|used| requests.saturating_sub(used));
     let remaining = remaining.or_else(observed);
-    Some((requests, Standing { remaining, reset: reset(fields) }))
+    Some((requests, Standing { remaining, reset: reset(fields), is_odd: false }))
 }
 
 /// Some send the moment here, as they would in X-RateLimit-Reset.
@@ -240,7 +255,7 @@ static PLAIN: LazyLock<Arc<str>> = LazyLock::new(|| NAME.into());
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Told, headers, told};
+    use super::super::tests::{Told, headers, ignored, told};
 
     fn read(fields: &[(&'static str, &str)]) -> Vec<Told> {
         told(&headers(fields))
@@ -318,6 +333,26 @@ mod tests {
             [],
             "it says of no limit how large it is"
         );
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_are_counted() {
+        for (state, is_odd) in [
+            ("\"a\";r=1;t=9", false),
+            ("\"a\";r=-1;t=9", true),
+            ("\"a\";r=1;t=99999999", true),
+            ("limit=10, remaining=1, reset=9", false),
+            ("limit=10, remaining=-1", true),
+            ("limit=10, reset=99999999", true),
+            ("limit=0", true),
+            ("((", true),
+        ] {
+            let found = ignored(&headers(&[("ratelimit", state)]));
+            assert_eq!(found, if is_odd { &["ratelimit"][..] } else { &[] }, "{state}");
+        }
+        for (policy, is_odd) in [("\"a\";q=5", false), ("\"a\";q=5;qu=\"bytes\"", false), ("\"a\"", true)] {
+            assert_eq!(ignored(&headers(&[("ratelimit-policy", policy)])).is_empty(), !is_odd, "{policy}");
+        }
     }
 
     #[test]
