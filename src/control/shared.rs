@@ -22,6 +22,11 @@ impl Shared {
         self.nodes.insert(part_of(level, key), node);
     }
 
+    /// Is there a node at `level` of `key`'s path?
+    pub(super) fn has(&self, level: Level, key: &LaneKey) -> bool {
+        self.nodes.contains_key(&part_of(level, key))
+    }
+
     /// When every node above `key` grants, with `waiting` tickets in its lane.
     pub(super) fn ready_at(&mut self, key: &LaneKey, now: f64, waiting: usize) -> f64 {
         let mut at = f64::NEG_INFINITY;
@@ -34,6 +39,11 @@ impl Shared {
         let mut stamps = Vec::new();
         self.each(key, |level, node| stamps.push((level, node.take(now))));
         stamps
+    }
+
+    /// The exchange of one of `key`'s lane is over.
+    pub(super) fn ended(&mut self, key: &LaneKey) {
+        self.each(key, |_, node| node.ended());
     }
 
     /// It did not leave after all.

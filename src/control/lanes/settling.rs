@@ -43,6 +43,13 @@ impl Lanes {
     ) {
         let longest = self.settings.retry.retry_after_max.as_secs_f64();
         let Some(lane) = self.roster.get_mut(index) else { return };
+        // A refusal for a node that is not there is heard by the lane: nobody else would hold back.
+        let outcome = match outcome {
+            Outcome::Limited(hint) if !self.shared.has(hint.level, &lane.key) => {
+                Outcome::Limited(Hint { level: Level::Route, ..hint })
+            }
+            outcome => outcome,
+        };
         let answer_at = |level: Level| match outcome {
             Outcome::Accepted => Answer::Accepted,
             Outcome::Limited(hint) if hint.level == level => {
@@ -126,7 +133,8 @@ impl Lanes {
             // at once, and refused when its lane is looked at.
             Rest::TooLong => {
                 entry.state = State::Waiting;
-                lane.in_flight = lane.in_flight.saturating_sub(1);
+                lane.node.ended();
+                self.shared.ended(&lane.key);
                 lane.queue.insert(id, entry.class, now, None);
                 return Settled::Again;
             }
@@ -134,7 +142,8 @@ impl Lanes {
         entry.returns = entry.returns.saturating_add(1);
         entry.state = State::Waiting;
         entry.queued_at = now;
-        lane.in_flight = lane.in_flight.saturating_sub(1);
+        lane.node.ended();
+        self.shared.ended(&lane.key);
         lane.node.hear(now, lane.queue.ready_len());
         lane.queue.insert(id, entry.class, deadline, Some(now + seconds));
         self.events.push_back(Event::Retried { lane: Arc::clone(&lane.name), reason });
