@@ -200,6 +200,7 @@ fn complete(tree: &mut Table) {
         ("mode", tree.at("law.mode").cloned()),
         ("ceiling", tree.at("law.ceiling").cloned()),
         ("probe_period", tree.at("law.probe_period").cloned()),
+        ("shared", tree.at("law.shared").cloned()),
         ("deadline", tree.at("queue.deadline").cloned()),
         ("per", default(Value::Text("credential".to_owned()))),
     ];
