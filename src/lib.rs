@@ -34,7 +34,7 @@
 //! door       gate::quota        the caller's own quota, where the operator sets one
 //! buffer     proxy::body        the body, up to its cap, so that it can be sent again
 //! admit      Gate::enter        a ticket, or a refusal: queue full, deadline, draining
-//! queue      control::queue     first in, first out; a client that leaves leaves no trace
+//! queue      control::queue     first in, first out, classes by their shares; a client that leaves leaves no trace
 //! pace       control::lane      every node of the key's path grants, at one moment
 //! forward    proxy::upstream    a kept or new connection; the head rewritten, the body streamed
 //! observe    proxy::signals     status, fields, a refusal's body -> Report; Pass::settle teaches the lane

@@ -10,8 +10,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate::control::{
-    Command, Event, Hint, LaneKey, LaneRule, LaneView, Lanes, LanesSettings, LawName, LawSettings, Level,
-    LimitSource, Outcome, Quota, Rate, RefusalReason, Report, Step, Ticket,
+    Command, CredentialHash, Event, Hint, LaneKey, LaneRule, LaneView, Lanes, LanesSettings, LawName,
+    LawSettings, Level, LimitSource, Outcome, Quota, Rate, RefusalReason, Report, Step, Ticket,
 };
 
 /// A lane in which there is always something to send, and an API with an answer for each request.
@@ -225,6 +225,20 @@ fn a_lane_that_forgets_starts_over() {
     let told_of = std::iter::from_fn(|| busy.lanes.next_event())
         .any(|event| event == Event::Commanded { lane: Arc::clone(&view.name), command: Command::Forget });
     assert!(told_of);
+}
+
+#[test]
+fn what_a_lane_forgot_no_other_lane_of_its_route_inherits() {
+    let mut busy = Busy::new(LanesSettings::default());
+    busy.run(4.0, |at| (at > 3.0).then(|| told(1)));
+    let another = |credential| LaneKey { credential: Some(CredentialHash(credential)), ..key("messages") };
+    busy.lanes.submit(busy.now, &another(1), Ticket::default()).unwrap();
+    busy.order(Command::Forget);
+    busy.lanes.command(busy.now, "messages@0000", Command::Forget);
+    busy.lanes.submit(busy.now, &another(1 << 60), Ticket::default()).unwrap();
+    let limits: Vec<bool> =
+        busy.lanes.snapshot(busy.now).into_iter().map(|view| view.limit.is_some()).collect();
+    assert_eq!(limits, [false; 3]);
 }
 
 #[test]

@@ -542,7 +542,9 @@ fn departures(shares: &[f64], rounds: &[u8], wants: impl Fn(usize, u8) -> bool) 
 #[test]
 fn a_class_alone_has_everything() {
     let epoch = Instant::now();
-    let mut lanes = Lanes::new(settings(LawName::Fixed), epoch);
+    let mut settings = settings(LawName::Fixed);
+    settings.queue.lane_tickets_max = 1_000;
+    let mut lanes = Lanes::new(settings, epoch);
     let ticket = Ticket { class: ClassId(2), ..Ticket::until(epoch + Duration::from_mins(1)) };
     for _ in 0..20 {
         lanes.submit(epoch, &key(0), ticket).unwrap();
@@ -560,6 +562,38 @@ fn a_class_alone_has_everything() {
     }
     assert_eq!(count, 20);
     assert!(now - epoch <= Duration::from_millis(19 * 50 + 1), "twenty a second: {:?}", now - epoch);
+}
+
+/// A queue of others does not make a class late: what it would wait for is its own, and its share of theirs.
+#[test]
+fn a_class_is_not_refused_for_the_queue_of_others() {
+    let epoch = Instant::now();
+    let mut settings = settings(LawName::Fixed);
+    settings.queue.lane_tickets_max = 1_000;
+    let mut lanes = Lanes::new(settings, epoch);
+    let far = Ticket::until(epoch + Duration::from_mins(10));
+    for _ in 0..100 {
+        lanes.submit(epoch, &key(0), far).unwrap();
+    }
+    let soon = Ticket::until(epoch + Duration::from_secs(1));
+    assert_eq!(lanes.submit(epoch, &key(0), soon).unwrap_err().reason, RefusalReason::Deadline);
+    let own = Ticket { class: ClassId(1), ..soon };
+    // In a second its share of twenty is six; then it would be late.
+    let mut waiting: BTreeSet<TicketId> =
+        std::iter::from_fn(|| lanes.submit(epoch, &key(0), own).ok()).map(|(id, _)| id).collect();
+    assert!((6..=8).contains(&waiting.len()), "{}", waiting.len());
+    let mut now = epoch;
+    while !waiting.is_empty() {
+        match lanes.poll(now) {
+            Step::Start(id) => {
+                waiting.remove(&id);
+                lanes.release(now, id);
+            }
+            Step::Wait(next) => now = next.unwrap(),
+            Step::Expire(..) => panic!("a prediction that did not hold"),
+        }
+    }
+    assert!(now - epoch <= Duration::from_millis(1_150));
 }
 
 /// Twenty refusals of one burst are one episode: the pace falls once.

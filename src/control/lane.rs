@@ -64,18 +64,18 @@ impl Node {
     }
 
     fn waiting_for_law(&self, now: f64, waiting: usize) -> usize {
-        if self.orders.hold_back(now, self.law.current_rate()) { 0 } else { waiting }
+        if self.orders.hold_back(now, &self.law) { 0 } else { waiting }
     }
 
     /// When the next one may leave, with `waiting` that could; infinite while an answer has to come first. One that
     /// `need_not` wait with the others may leave in a light pause.
     pub(super) fn ready_at(&mut self, now: f64, waiting: usize, need_not: bool) -> f64 {
-        let rate = self.hear(now, waiting);
+        let waiting = self.waiting_for_law(now, waiting);
+        let rate = self.law.rate(now, waiting);
         let orders = self.orders.ready_at().max(self.pause_until);
         if let Some(pinned) = self.orders.pinned() {
             return self.pacer.ready_at(pinned).max(orders);
         }
-        let waiting = self.waiting_for_law(now, waiting);
         let hold = self.law.hold_until(now, waiting, need_not).max(orders);
         if let Some(shift) = self.law.take_shift() {
             self.unshifted = self.pacer.ready_at(rate);
@@ -154,17 +154,22 @@ impl Node {
 
     /// The pace is still being found: nothing can be predicted from it.
     pub(super) fn is_starting(&self) -> bool {
-        self.law.is_starting() && !self.orders.set_pace(self.law.current_rate())
+        self.law.is_starting() && !self.orders.set_pace(&self.law)
     }
 
     /// Would the next departure be a probe, to be made with the youngest ticket?
     pub(super) fn probes(&self) -> bool {
-        self.law.probes() && !self.orders.set_pace(self.law.current_rate())
+        self.law.probes() && !self.orders.set_pace(&self.law)
     }
 
     /// The limit that the law believes in; else the ceiling, where that is what holds back.
     fn limit(&self) -> Option<LimitView> {
-        self.law.limit().or_else(|| self.orders.limit(self.law.current_rate()))
+        self.law.limit().or_else(|| self.orders.limit(&self.law))
+    }
+
+    /// Does the law try for more than it knows to be let through?
+    fn tries(&self) -> bool {
+        self.law.tries() && !self.orders.set_pace(&self.law)
     }
 
     /// An operator pinned or paused it.
@@ -251,12 +256,12 @@ impl Lane {
     /// Would a departure meet the end of a window, as the last refusal did? Windows repeat, so while the law tries for
     /// more this is the slot that is refused: not one for a class that asks for no more than its share.
     fn meets_refusal(&self, now: f64) -> bool {
-        let (Some(refused), Some((_, window))) = (self.refused_at, self.node.law.believes()) else {
+        let Some(refused) = self.refused_at.filter(|_| self.queue.has_classes() && self.node.tries()) else {
             return false;
         };
+        let Some((_, window)) = self.node.law.believes() else { return false };
         let past = (now - refused).rem_euclid(window);
-        let near = past.min(window - past) < 0.5 * self.node.pace().interval_seconds();
-        near && self.queue.has_classes() && self.node.law.tries()
+        past.min(window - past) < 0.45 * self.node.pace().interval_seconds()
     }
 
     /// Nothing waits and nothing flies.

@@ -6,7 +6,8 @@
 //! every machine (floats use `+ - * /` and `sqrt` only).
 //!
 //! The vocabulary: a **lane** is one limit's queue and pace; a **ticket** is a request's place in it; a lane's
-//! **law** says how fast; its **pacer** says when the next one may leave.
+//! **law** says how fast; its **pacer** says when the next one may leave; an operator's **orders** stand above both. A
+//! **class** of tickets has a share of the lane's departures while it wants it.
 
 mod aimd;
 mod announcement;

@@ -1,6 +1,7 @@
 //! What an operator set for a lane, beside its law: a ceiling, a pinned pace, a pause.
 
 use super::command::Command;
+use super::law::Law;
 use super::pacer::Pacer;
 use super::rate::{Quota, Rate};
 use super::{LimitModel, LimitSource, LimitView};
@@ -65,13 +66,14 @@ impl Orders {
         }
     }
 
-    /// Is the pace theirs, and not that of a law that goes at `law`?
-    pub(super) fn set_pace(&self, law: Rate) -> bool {
-        self.pinned.is_some() || self.ceiling.as_ref().is_some_and(|ceiling| ceiling.quota.rate() <= law)
+    /// Is the pace theirs, and not the law's?
+    pub(super) fn set_pace(&self, law: &Law) -> bool {
+        let under = |ceiling: &Ceiling| ceiling.quota.rate() <= law.current_rate();
+        self.pinned.is_some() || self.ceiling.as_ref().is_some_and(under)
     }
 
-    /// Do they hold the lane back, and not a law that goes at `law`?
-    pub(super) fn hold_back(&self, now: f64, law: Rate) -> bool {
+    /// Do they hold the lane back, and not the law?
+    pub(super) fn hold_back(&self, now: f64, law: &Law) -> bool {
         self.set_pace(law) || self.paused_until > now
     }
 
@@ -95,10 +97,10 @@ impl Orders {
         }
     }
 
-    /// The ceiling as a limit, where it is what holds back a law that goes at `law`.
-    pub(super) fn limit(&self, law: Rate) -> Option<LimitView> {
+    /// The ceiling as a limit, where it is what holds the law back.
+    pub(super) fn limit(&self, law: &Law) -> Option<LimitView> {
         let quota = self.ceiling.as_ref()?.quota;
-        (quota.rate() <= law).then(|| LimitView {
+        (quota.rate() <= law.current_rate()).then(|| LimitView {
             requests: f64::from(quota.requests),
             window_seconds: quota.window.as_secs_f64(),
             model: LimitModel::Unknown,

@@ -92,6 +92,11 @@ impl Queue {
         self.turns.ahead(class, self.len(), self.turns.waiting(class))
     }
 
+    /// Is there a place for another ticket of `class`, where `places` may wait?
+    pub(super) fn has_place(&self, class: ClassId, places: usize) -> bool {
+        self.turns.has_place(class, places)
+    }
+
     /// Adds a ticket; `not_before` lets it rest first.
     pub(super) fn insert(&mut self, id: TicketId, class: ClassId, deadline: f64, not_before: Option<f64>) {
         self.remove(id);

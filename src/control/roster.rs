@@ -41,11 +41,6 @@ impl Roster {
         self.iter().find(|(_, lane)| *lane.name == *name).map(|(index, _)| index)
     }
 
-    /// Forgets what forgotten lanes of `key`'s route had learnt.
-    pub(super) fn forget_legacy(&mut self, key: &LaneKey) {
-        self.legacies.remove(&(Arc::clone(&key.upstream), Arc::clone(&key.route)));
-    }
-
     /// Is there room for another lane?
     pub(super) fn has_room(&self, settings: &LanesSettings) -> bool {
         self.lanes.len() < settings.queue.lanes_max.max(1)

@@ -13,7 +13,7 @@ pub struct LanesSettings {
     pub ceiling: Option<Quota>,
     /// What is different for lanes of a name; the first rule that fits a lane counts.
     pub rules: Vec<LaneRule>,
-    /// The classes of traffic that have a share of each lane, in the order of [`ClassId`](super::ClassId).
+    /// The classes of traffic that have a share of each lane, in the order of [`ClassId`].
     pub classes: Vec<ClassSettings>,
     /// How long and how many may wait.
     pub queue: QueueSettings,

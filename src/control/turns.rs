@@ -113,6 +113,19 @@ impl Turns {
         (all as f64).min(own as f64 / share)
     }
 
+    /// Is there a place for another ticket of `class`, where `places` may wait? Places are shared as turns are: what a
+    /// class leaves of its own is lent, but not the places that the other classes have a right to and do not fill.
+    pub(super) fn has_place(&self, class: ClassId, places: usize) -> bool {
+        let own = self.place(class);
+        let right = |line: &Line| line.share * places as f64;
+        let Some(line) = self.lines.get(own) else { return true };
+        let waiting: usize = self.lines.iter().map(|line| line.waiting).sum();
+        let kept = self.lines.iter().enumerate().skip(1).filter(|(place, _)| *place != own);
+        let kept: f64 = kept.map(|(_, line)| (right(line) - line.waiting as f64).max(0.0)).sum();
+        let lent = waiting as f64 + kept + 1.0 <= places as f64;
+        lent || (own > 0 && line.waiting as f64 + 1.0 <= right(line) && waiting < places)
+    }
+
     /// Each class's share and its tickets that wait, what belongs to none first.
     pub(super) fn lines(&self) -> impl Iterator<Item = (f64, usize)> + '_ {
         self.lines.iter().map(|line| (line.share, line.waiting))
@@ -235,6 +248,25 @@ mod tests {
         let shares: Vec<f64> = turns.lines().map(|(share, _)| share).collect();
         assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9);
         assert!(shares[0] > 0.03 && (shares[1] - shares[2]).abs() < 1e-9);
+    }
+
+    #[test]
+    fn places_in_the_queue_are_kept_for_those_with_a_right_to_them() {
+        let mut turns = turns(&[0.3]);
+        add(&mut turns, REST, 0..6);
+        assert!(turns.has_place(REST, 10));
+        add(&mut turns, REST, 6..7);
+        assert!(!turns.has_place(REST, 10), "three are production's");
+        add(&mut turns, PRODUCTION, 1_000..1_003);
+        assert!(!turns.has_place(PRODUCTION, 10), "ten wait");
+        turns.leave(REST, TicketId(0));
+        assert!(turns.has_place(PRODUCTION, 10), "what the rest leaves is lent");
+        assert!(turns.has_place(REST, 10));
+        let mut plain = self::turns(&[]);
+        add(&mut plain, REST, 0..9);
+        assert!(plain.has_place(REST, 10));
+        add(&mut plain, REST, 9..10);
+        assert!(!plain.has_place(REST, 10));
     }
 
     #[test]

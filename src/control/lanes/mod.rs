@@ -77,7 +77,7 @@ impl Lanes {
         let too_late = |wait: f64| now + wait > deadline + (PREDICTION_SLACK - 1.0) * wait;
         let reason = if draining {
             Some(RefusalReason::Draining)
-        } else if lane.queue.len() >= tickets_max {
+        } else if !lane.queue.has_place(ticket.class, tickets_max) {
             Some(RefusalReason::QueueFull)
         } else if lane.predicted_wait(now, lane.queue.ahead(ticket.class)).is_some_and(too_late) {
             Some(RefusalReason::Deadline)
@@ -181,10 +181,10 @@ impl Lanes {
         let Some(index) = self.roster.find_name(name) else { return false };
         let Some(lane) = self.roster.get_mut(index) else { return false };
         lane.node.obey(now, command, self.settings.law_of(&lane.key));
+        // A legacy of its route need not be forgotten: it is read only where the route has no lane, and this one's will
+        // take its place.
         if command == Command::Forget {
             lane.told = None;
-            let key = lane.key.clone();
-            self.roster.forget_legacy(&key);
         }
         self.events.push_back(Event::Commanded { lane: name.into(), command });
         self.schedule(now, index);

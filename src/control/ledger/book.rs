@@ -24,8 +24,9 @@ const RUSH: f64 = 5.0;
 const SCOUT_SECONDS: f64 = 1.0;
 /// Others who would spend less than this in a window are nobody.
 const NOBODY: f64 = 0.5;
-/// In a log's window so many requests are kept back: departures overtake each other, and its room is seen late.
-const KEPT_SLIDING: f64 = 2.0;
+/// In a log's window this share of the requests is kept back, one at least and two at most: departures overtake each
+/// other, and its room is seen late.
+const KEPT_SLIDING: f64 = 0.02;
 /// A count up to this has not gone far from its start.
 const FEW: u32 = 3;
 /// Ends that move on without the count falling: it is no window that starts over.
@@ -226,7 +227,14 @@ impl Book {
         let fit = self.window.hear(sent_at, now, reset);
         let over = used <= (self.used / 2).max(FEW);
         let fell = over && used < self.used && (self.is_short() || sent_at > before.lo - guard);
-        if !known || late || fell || (over && (was_due || fit == Fit::Later)) {
+        // It should be over, and the count goes on from where it was: what is left leaves it one by one. (A count that is
+        // low, or is seen late, may be what others spent of a new window.)
+        let goes_on = is_scout && !over && used <= self.used && !self.is_short();
+        let prompt = sent_at < before.hi + 1.0 + 0.1 * self.seconds();
+        if goes_on && prompt && used >= self.requests / 4 {
+            self.slides = true;
+        }
+        if !known || late || fell || goes_on || (over && (was_due || fit == Fit::Later)) {
             if known && over {
                 self.rollovers += 1;
                 if self.rollovers > 1 {
@@ -244,10 +252,7 @@ impl Book {
             self.opened = (sent_at, f64::from(self.requests.saturating_sub(used)));
             self.others.window(sent_at, used);
         } else {
-            if is_scout && used <= self.used && !self.is_short() {
-                // It should be over, and the count goes on from where it was: what is left leaves it one by one.
-                self.slides = true;
-            } else if was_due && self.window.rounding != Rounding::Down {
+            if was_due && self.window.rounding != Rounding::Down {
                 self.window.still_open();
             } else if is_scout || fit == Fit::Later {
                 self.shifts += 1;
@@ -276,8 +281,15 @@ impl Book {
     fn number(&mut self) -> Known {
         let seconds = match self.window_told {
             Some(seconds) if !self.is_timed() => seconds,
-            // One second may be told as 2, as 60 are as 61: the time between two starts tells.
-            None if self.is_short() && self.rollovers > 2 => self.gap_min.round().clamp(1.0, SHORT_SECONDS),
+            // One second may be told as 2, as 60 are as 61: the time between two starts tells. A reset that is always
+            // 0, or starts that are further apart or closer, say nothing.
+            None if self.is_short()
+                && self.rollovers > 2
+                && self.reset_max >= 1.0
+                && (0.6..2.6).contains(&self.gap_min) =>
+            {
+                self.gap_min.round().clamp(1.0, SHORT_SECONDS)
+            }
             _ => return Known::Nothing,
         };
         if std::mem::replace(&mut self.is_said, true) {
@@ -331,7 +343,7 @@ impl Book {
             }
         };
         // What an idle time left over is not thrown at the API all at once.
-        self.last + 1.0 / pace.min(RUSH * even)
+        (self.last + 1.0 / pace.min(RUSH * even)).min(self.window.hi + guard)
     }
 
     /// As [`Book::ready_at`], of a log: evenly, a little below the limit, and only while the count leaves room.
@@ -341,7 +353,9 @@ impl Book {
         } else {
             self.window.hi + guard
         };
-        let pace = (f64::from(self.requests) - KEPT_SLIDING).max(0.5) / self.seconds() - self.others();
+        let budget = f64::from(self.requests);
+        let pace =
+            (budget - (KEPT_SLIDING * budget).clamp(1.0, 2.0)).max(0.5) / self.seconds() - self.others();
         room.max(self.last + 1.0 / pace.max(0.05 * self.even()))
     }
 }

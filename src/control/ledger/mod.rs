@@ -308,6 +308,20 @@ mod tests {
     }
 
     #[test]
+    fn a_share_that_is_next_to_nothing_waits_for_the_next_window_at_most() {
+        let mut ledgers = Ledgers::default();
+        // Others spend 1.5 a second; with 12 left for 20 s there is nothing for us in this window.
+        exchange(&mut ledgers, 0.0, Answer::Accepted, &[told(200, 180, 25)]);
+        for (at, used, reset) in [(1.0, 183, 24), (2.0, 185, 23), (3.0, 188, 22)] {
+            exchange(&mut ledgers, at, Answer::Accepted, &[told(200, used, reset)]);
+        }
+        for step in 0..20 {
+            let next = ledgers.ready_at(3.1 + f64::from(step), 100);
+            assert!(next < 26.0, "the window ends after 25 s: {next}");
+        }
+    }
+
+    #[test]
     fn requests_that_are_out_count_as_spent() {
         let mut ledgers = Ledgers::default();
         exchange(&mut ledgers, 0.0, Answer::Accepted, &[told(10, 5, 20)]);

@@ -35,6 +35,8 @@ pub(crate) enum Whole {
     Nearest,
     /// Not at all.
     Exact,
+    /// Always 0: a header that says nothing.
+    Zero,
 }
 
 /// Which answers have the headers.
@@ -187,6 +189,7 @@ impl Headers {
             Whole::Down => told.reset_seconds?.floor(),
             Whole::Nearest => told.reset_seconds?.round(),
             Whole::Exact => told.reset_seconds?,
+            Whole::Zero => 0.0,
         };
         Some(Announcement {
             name: "told".into(),

@@ -46,6 +46,9 @@ pub(crate) struct Scenario {
     pub(crate) law: Option<String>,
     #[serde(default)]
     pub(crate) fixed_rate: Option<String>,
+    /// What the operator lets lanes reach.
+    #[serde(default)]
+    pub(crate) ceiling: Option<String>,
     /// Limits that move: the new quotas, at a moment.
     #[serde(default)]
     pub(crate) change: Vec<Moved>,
@@ -93,7 +96,7 @@ pub(crate) struct Server {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Waited {
-    /// Always so many seconds; below zero, nobody heeds them.
+    /// Always so many seconds.
     Seconds(f64),
     Word(WaitWord),
 }
@@ -105,6 +108,8 @@ pub(crate) enum WaitWord {
     Reset,
     /// The moment of the reset as a date.
     Date,
+    /// A number below zero, which is not a wait.
+    Negative,
     None,
 }
 
@@ -132,6 +137,8 @@ pub(crate) enum Rounded {
     Down,
     Nearest,
     Exact,
+    /// Always 0.
+    Zero,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
