@@ -26,6 +26,7 @@ pub(crate) fn ours(scenario: &Scenario) -> Box<dyn Machine> {
     if let Some(rate) = &scenario.fixed_rate {
         settings.law.fixed_rate = rate.parse::<Quota>().expect("a rate").rate();
     }
+    settings.ceiling = scenario.ceiling.as_ref().map(|text| text.parse().expect("a ceiling"));
     let class =
         |production: super::Production| ClassSettings { name: "production".into(), share: production.share };
     settings.classes.extend(scenario.production.map(class));
@@ -43,8 +44,11 @@ pub(crate) fn play(scenario: &Scenario, seed: u64, make: Make<'_>) -> World {
     world.api.retry_after = match server.retry_after {
         Waited::Word(WaitWord::Reset) => RetryAfter::Reset,
         Waited::Word(WaitWord::Date) => RetryAfter::Date,
-        Waited::Seconds(seconds) if seconds >= 0.0 => RetryAfter::Seconds(seconds),
-        Waited::Seconds(_) | Waited::Word(WaitWord::None) => RetryAfter::Nothing,
+        Waited::Seconds(seconds) => {
+            assert!(seconds >= 0.0, "retry_after = {seconds}: there are words for what is no wait");
+            RetryAfter::Seconds(seconds)
+        }
+        Waited::Word(WaitWord::Negative | WaitWord::None) => RetryAfter::Nothing,
     };
     world.api.headers = server.headers.map(headers);
     world.api.counts_refused = server.counts_refused;
@@ -115,6 +119,7 @@ fn headers(spoken: Spoken) -> Headers {
         Rounded::Down => Whole::Down,
         Rounded::Nearest => Whole::Nearest,
         Rounded::Exact => Whole::Exact,
+        Rounded::Zero => Whole::Zero,
     };
     let on = match spoken.on {
         Answers::All => On::All,
