@@ -3,6 +3,7 @@
 
 mod descriptors;
 mod listen;
+mod memory;
 mod reach;
 mod signals;
 mod simulate;
@@ -13,8 +14,9 @@ pub use signals::{Signal, Signals};
 pub use simulate::{SimulateError, simulate};
 pub use state::StateError;
 
+use self::memory::StateFile;
 use crate::admin::{self, Admin};
-use crate::config::Config;
+use crate::config::{Config, UpstreamSettings};
 use crate::control::Lanes;
 use crate::gate::{Gate, Timer, clock};
 use crate::observe::Observer;
@@ -26,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
 /// A running Tidegate. Dropping it ends everything at once; [`App::drain`] is the polite way.
@@ -35,6 +37,8 @@ pub struct App {
     listen: SocketAddr,
     admin: SocketAddr,
     gate: Gate,
+    /// Where what lanes learn is kept; none where there is no place.
+    memory: Option<Arc<StateFile>>,
     grace: Duration,
     draining: Arc<AtomicBool>,
     /// Told once: take no more clients, and let go of those who want nothing.
@@ -75,7 +79,8 @@ impl App {
 
         let telemetry = Arc::new(Telemetry::new()?);
         let observer: Arc<dyn Observer> = Arc::clone(&telemetry) as _;
-        let gate = Gate::new(Lanes::new(config.lanes.clone(), clock::now()), Arc::clone(&observer));
+        let memory = state_file(&config);
+        let gate = Gate::new(lanes(&config, memory.as_deref()), Arc::clone(&observer));
         let clients = proxy::clients(&config)?;
         let reached: Vec<_> =
             config.upstreams.iter().map(|upstream| upstream.address.clone()).zip(clients.clone()).collect();
@@ -88,6 +93,9 @@ impl App {
         clients.spawn(accept::serve(clients_at, proxy.clone(), closed));
         let mut servants = JoinSet::new();
         servants.spawn(drive(gate.clone()));
+        if let Some(memory) = memory.clone() {
+            servants.spawn(keep(memory, gate.clone()));
+        }
         let levels = levels(&config, proxy, Arc::clone(&draining));
         let token = config.admin_token.clone();
         let pages =
@@ -101,7 +109,7 @@ impl App {
             // A check that is done is no servant that is gone.
             std::future::pending().await
         });
-        Ok(Self { listen, admin, gate, grace: config.grace, draining, close, clients, servants })
+        Ok(Self { listen, admin, gate, grace: config.grace, memory, draining, close, clients, servants })
     }
 
     /// Where clients connect.
@@ -148,6 +156,9 @@ impl App {
         if timeout(grace + LATE, all_gone).await.is_err() {
             tracing::warn!("clients were cut: their answers took longer than the grace");
         }
+        if let Some(memory) = self.memory.clone() {
+            save(memory, &self.gate).await;
+        }
         self.servants.shutdown().await;
         tracing::info!("drained");
     }
@@ -161,6 +172,42 @@ async fn drive(gate: Gate) -> &'static str {
     });
     gate.drive(timer).await;
     "the gate"
+}
+
+/// The file that keeps what lanes learn, if there is a place for it and it is wanted.
+fn state_file(config: &Config) -> Option<Arc<StateFile>> {
+    let directory = config.state_dir.as_deref().filter(|_| !config.memory.is_zero())?;
+    let own = config.upstreams.iter().map(UpstreamSettings::key).collect();
+    Some(Arc::new(StateFile::new(directory, config.memory, config.lanes.queue.lanes_max, own)))
+}
+
+/// The lanes, which start from what an earlier run learnt.
+fn lanes(config: &Config, memory: Option<&StateFile>) -> Lanes {
+    let now = clock::now();
+    let mut lanes = Lanes::new(config.lanes.clone(), now);
+    let memories = memory.map(StateFile::recall).unwrap_or_default();
+    let limits = memories.iter().filter(|memory| lanes.remember(now, memory)).count();
+    if limits > 0 {
+        tracing::info!(limits, "lanes start from what was learnt before");
+    }
+    lanes
+}
+
+/// Keeps what lanes learn, every minute.
+async fn keep(memory: Arc<StateFile>, gate: Gate) -> &'static str {
+    loop {
+        tokio::time::sleep(SAVE_PERIOD).await;
+        save(Arc::clone(&memory), &gate).await;
+    }
+}
+
+/// Keeps what lanes have learnt; a disk that does not answer is not waited for.
+async fn save(memory: Arc<StateFile>, gate: &Gate) {
+    let memories = gate.memories();
+    let saving = spawn_blocking(move || memory.save(&memories));
+    if timeout(LATE, saving).await.is_err() {
+        tracing::warn!("the disk does not answer: what was learnt may be lost at a restart");
+    }
 }
 
 /// The key in the state directory; one for this run where there is none that can be kept.
@@ -208,6 +255,8 @@ fn broken(gone: Option<Result<&'static str, JoinError>>) -> Ended {
 
 /// What the last request may take from its pass to its last byte, within the grace.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
+/// How much of what was learnt a power cut may cost.
+const SAVE_PERIOD: Duration = Duration::from_mins(1);
 /// Beyond the grace, for answers that are on their way: it passes only if one is.
 const LATE: Duration = Duration::from_secs(5);
 

@@ -82,18 +82,21 @@ fn read(mut file: File, path: &Path) -> Result<Result<Key, Unwritable>, StateErr
     Ok(file.read_exact(&mut key).map(|()| key).map_err(unusable))
 }
 
+/// Makes a directory for its owner alone, if there is none.
 #[cfg(unix)]
-fn private_directory(path: &Path) -> io::Result<()> {
+pub(super) fn private_directory(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Makes a directory, if there is none.
 #[cfg(not(unix))]
-fn private_directory(path: &Path) -> io::Result<()> {
+pub(super) fn private_directory(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
 }
 
-fn private_file(path: &Path) -> io::Result<File> {
+/// A new file for its owner alone.
+pub(super) fn private_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

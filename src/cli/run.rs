@@ -142,8 +142,8 @@ pub(super) fn own_state_dir() -> Option<PathBuf> {
     Some(state.join("tidegate"))
 }
 
-const STATE_DIR: &str = "Where the key that names credentials is kept [default: $XDG_STATE_HOME/tidegate or \
-                         ~/.local/state/tidegate]";
+const STATE_DIR: &str = "Where the key that names credentials and what was learnt are kept [default: \
+                         $XDG_STATE_HOME/tidegate or ~/.local/state/tidegate]";
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

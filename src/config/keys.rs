@@ -32,6 +32,11 @@ pub(super) fn read(root: &mut Reader<'_>, config: &mut Config) {
             law.start_doubling_seconds = doubling.as_secs_f64();
         }
     });
+    root.table("memory", |table| {
+        if let Some(days) = table.read("keep_days", count(0..=365_u32)) {
+            config.memory = DAY * days;
+        }
+    });
     root.table("queue", |table| queue(table, config));
     root.table("replay", |table| replay(table, config));
     root.table("forward", |table| forward(table, config));

@@ -57,8 +57,10 @@ pub struct Config {
     pub proxy: ProxySettings,
     /// How long a drain may take.
     pub grace: Duration,
-    /// Where the key of credential hashes is kept; `None`: a key for this run only.
+    /// Where the key of credential hashes and what was learnt are kept; `None`: for this run only.
     pub state_dir: Option<PathBuf>,
+    /// How long a limit that nobody uses is remembered across restarts; zero: nothing is.
+    pub memory: Duration,
     /// How much is logged, and how it looks.
     pub log: LogSettings,
 }
@@ -84,6 +86,7 @@ impl Config {
             proxy: ProxySettings::default(),
             grace: Duration::from_secs(30),
             state_dir: None,
+            memory: Duration::from_hours(7 * 24),
             log: LogSettings::default(),
         }
     }

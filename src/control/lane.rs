@@ -3,6 +3,7 @@
 use super::announcement::Announcement;
 use super::command::Command;
 use super::law::{Answer, Law, Shift, Stamp};
+use super::memory::Legacy;
 use super::orders::Orders;
 use super::pacer::Pacer;
 use super::queue::Queue;
@@ -41,19 +42,22 @@ impl Node {
         Self { law, pacer: Pacer::new(), orders, pause_until: never, unshifted: f64::INFINITY, since: never }
     }
 
-    /// The node of `key`'s lane. It starts from what another credential's lane of the same route learnt.
-    pub(super) fn heir(settings: &LanesSettings, key: &LaneKey, donor: Option<&Self>, now: f64) -> Self {
-        let prior = donor.and_then(|donor| donor.law.prior());
-        let law = Law::new(settings.law_of(key), prior.as_ref(), now);
+    /// The node of `key`'s lane. It starts from what another lane of the same route left.
+    pub(super) fn heir(settings: &LanesSettings, key: &LaneKey, legacy: Option<&Legacy>, now: f64) -> Self {
+        let law = Law::new(settings.law_of(key), legacy.map(|legacy| &legacy.prior), now);
         let mut node = Self::new(law, settings.ceiling_of(key));
         // A phase is worth following once there is a limit to have one against, and where that costs a moment only.
         let rate = node.law.current_rate();
-        let follows =
-            prior.is_some() && !node.law.is_starting() && rate.interval_seconds() <= FOLLOWED_SECONDS;
-        if let Some(donor) = donor.filter(|_| follows) {
-            node.pacer.follow(&donor.pacer, now, rate);
+        let follows = !node.law.is_starting() && rate.interval_seconds() <= FOLLOWED_SECONDS;
+        if let Some(legacy) = legacy.filter(|_| follows) {
+            node.pacer.follow(&legacy.pacer, now, rate);
         }
         node
+    }
+
+    /// What it leaves to the next lane of its route, if it learnt something.
+    pub(super) fn legacy(&self, used_at: f64) -> Option<Legacy> {
+        Some(Legacy { prior: self.law.prior()?, pacer: self.pacer.clone(), used_at })
     }
 
     /// Tells the law that so many wait, and gives its pace. While an operator's orders are what holds back, nothing
@@ -262,6 +266,11 @@ impl Lane {
         let Some((_, window)) = self.node.law.believes() else { return false };
         let past = (now - refused).rem_euclid(window);
         past.min(window - past) < 0.45 * self.node.pace().interval_seconds()
+    }
+
+    /// What it leaves to the next lane of its route, if it learnt something.
+    pub(super) fn legacy(&self) -> Option<Legacy> {
+        self.node.legacy(self.used_at)
     }
 
     /// Nothing waits and nothing flies.

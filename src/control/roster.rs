@@ -2,10 +2,14 @@
 
 use super::key::LaneKey;
 use super::lane::{Lane, Node};
+use super::memory::{Legacy, Memory};
 use super::queue::Queue;
 use super::settings::LanesSettings;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+
+/// Upstream and route.
+type Route = (Arc<str>, Arc<str>);
 
 /// The lanes by index and by key, and what forgotten ones had learnt.
 #[derive(Debug, Default)]
@@ -13,8 +17,8 @@ pub(super) struct Roster {
     lanes: BTreeMap<u32, Lane>,
     by_key: HashMap<LaneKey, u32>,
     names: HashSet<Arc<str>>,
-    /// What forgotten lanes had learnt, by upstream and route.
-    legacies: HashMap<(Arc<str>, Arc<str>), Node>,
+    /// What forgotten lanes and earlier runs had learnt, by upstream and route.
+    legacies: HashMap<Route, Legacy>,
     next: u32,
 }
 
@@ -50,9 +54,11 @@ impl Roster {
     pub(super) fn make(&mut self, now: f64, key: LaneKey, settings: &LanesSettings) -> (u32, Arc<str>) {
         let same_route = |lane: &&Lane| lane.key.upstream == key.upstream && lane.key.route == key.route;
         let donor = self.lanes.values().filter(same_route).max_by(|a, b| a.used_at.total_cmp(&b.used_at));
-        let route = (Arc::clone(&key.upstream), Arc::clone(&key.route));
-        let donor = donor.map(|lane| &lane.node).or_else(|| self.legacies.get(&route));
-        let node = Node::heir(settings, &key, donor, now);
+        let legacy = match donor {
+            Some(lane) => lane.legacy(),
+            None => self.legacies.get(&(Arc::clone(&key.upstream), Arc::clone(&key.route))).cloned(),
+        };
+        let node = Node::heir(settings, &key, legacy.as_ref(), now);
         let name = self.free_name(&key);
         let index = self.next;
         self.next += 1;
@@ -79,11 +85,42 @@ impl Roster {
         let lane = self.lanes.remove(&index)?;
         self.by_key.remove(&lane.key);
         self.names.remove(&lane.name);
-        let route = (lane.key.upstream, lane.key.route);
-        if self.legacies.len() < settings.queue.lanes_max || self.legacies.contains_key(&route) {
-            self.legacies.insert(route, lane.node);
+        if let Some(legacy) = lane.legacy() {
+            self.leave((lane.key.upstream, lane.key.route), legacy, settings);
         }
         Some((index, lane.wake, lane.name))
+    }
+
+    fn leave(&mut self, route: Route, legacy: Legacy, settings: &LanesSettings) {
+        if self.legacies.len() < settings.queue.lanes_max || self.legacies.contains_key(&route) {
+            self.legacies.insert(route, legacy);
+        }
+    }
+
+    /// Starts the route's lanes from what an earlier run learnt; false for numbers that no limit has.
+    pub(super) fn remember(&mut self, now: f64, memory: &Memory, settings: &LanesSettings) -> bool {
+        let Some(legacy) = Legacy::of(memory, now) else { return false };
+        self.leave((Arc::clone(&memory.upstream), Arc::clone(&memory.route)), legacy, settings);
+        true
+    }
+
+    /// What the next run can start from: for each route, what was used last, the latest first; no more than lanes may
+    /// exist.
+    pub(super) fn memories(&self, now: f64, settings: &LanesSettings) -> Vec<Memory> {
+        let of_lane = |lane: &Lane| {
+            let LaneKey { upstream, route, .. } = &lane.key;
+            lane.legacy()?.memory(upstream, route, now)
+        };
+        let left = self.legacies.iter();
+        let left = left.filter_map(|((upstream, route), legacy)| legacy.memory(upstream, route, now));
+        let mut memories: Vec<Memory> = self.lanes.values().filter_map(of_lane).chain(left).collect();
+        let name = |memory: &Memory| (Arc::clone(&memory.upstream), Arc::clone(&memory.route));
+        let later = |a: &Memory, b: &Memory| a.age_seconds.total_cmp(&b.age_seconds);
+        memories.sort_by(|a, b| later(a, b).then_with(|| name(a).cmp(&name(b))));
+        let mut told = HashSet::new();
+        memories.retain(|memory| told.insert(name(memory)));
+        memories.truncate(settings.queue.lanes_max);
+        memories
     }
 
     /// A name that no other lane has: `messages@3f9a`, or `messages~2@3f9a`.

@@ -15,7 +15,7 @@ pub use pass::{Flight, Pass, Verdict, Waiting};
 pub use quota::{Caller, Quotas};
 
 use crate::control::{
-    Command, Event, LaneKey, LaneView, Lanes, Refusal, Report, Settled, Step, Ticket, TicketId,
+    Command, Event, LaneKey, LaneView, Lanes, Memory, Refusal, Report, Settled, Step, Ticket, TicketId,
 };
 use crate::observe::Observer;
 use std::collections::HashMap;
@@ -67,6 +67,11 @@ impl Gate {
     /// What every lane knows and does now, in order of name.
     pub fn snapshot(&self) -> Vec<LaneView> {
         self.lock().lanes.snapshot(clock::now())
+    }
+
+    /// What the next run can start from.
+    pub fn memories(&self) -> Vec<Memory> {
+        self.lock().lanes.memories(clock::now())
     }
 
     /// Carries out an operator's order; false when no lane is called `name`.

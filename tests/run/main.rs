@@ -12,6 +12,7 @@ mod drain;
 mod orders;
 #[path = "../support/process.rs"]
 mod process;
+mod restart;
 mod secrets;
 mod start;
 mod upstream;

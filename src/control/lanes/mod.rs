@@ -11,6 +11,7 @@ use super::event::{Event, RefusalReason};
 use super::key::{LaneKey, Level};
 use super::lane::{Lane, Node, SAME};
 use super::law::Law;
+use super::memory::Memory;
 use super::outcome::Outcome;
 use super::queue::Moment;
 use super::rate::Rate;
@@ -196,6 +197,19 @@ impl Lanes {
         if level != Level::Route {
             self.shared.insert(level, key, Node::new(Law::Fixed(rate), None));
         }
+    }
+
+    /// Starts a route's lanes from what an earlier run learnt, and says whether its numbers are those of a
+    /// limit. For lanes that do not exist yet.
+    pub fn remember(&mut self, now: Instant, memory: &Memory) -> bool {
+        let now = self.seconds(now);
+        self.roster.remember(now, memory, &self.settings)
+    }
+
+    /// What the next run can start from: the limit of each route, the last used first; at most
+    /// [`QueueSettings::lanes_max`](super::QueueSettings::lanes_max) of them.
+    pub fn memories(&self, now: Instant) -> Vec<Memory> {
+        self.roster.memories(self.seconds(now), &self.settings)
     }
 
     /// The oldest event not yet told.

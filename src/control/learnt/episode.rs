@@ -103,8 +103,7 @@ impl Learnt {
         };
         let Some(held) = held else { return };
         self.rate = held.pace();
-        // The first probe comes soon: a number that is too low shows at once, and costs little to confirm.
-        self.hold = (self.period() / 8.0).max(5.0);
+        self.hold = self.early_probe();
         if let (Some(Fit { boundary, .. }), true) = (fitted, self.phase_matters(held.rate)) {
             self.shift = Some(Shift::Onto(boundary + 0.5 / held.rate));
         }

@@ -17,9 +17,13 @@ mod episode;
 mod fit;
 mod hold_back;
 mod measure;
+mod prior;
 mod round;
 mod told;
 mod window;
+
+use self::prior::Beginning;
+pub(super) use self::prior::Prior;
 
 use self::hold_back::HoldBack;
 use self::measure::History;
@@ -43,15 +47,6 @@ const MOVED: f64 = 1.25;
 /// The share of refusals that steady probing may cost (0.002), and the most that it may (0.01).
 const PROBE_SHARE: f64 = 0.002;
 const PROBE_SHARE_MAX: f64 = 0.01;
-
-/// What one lane of a route can start from, learnt by another.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Prior {
-    rate: f64,
-    starting: bool,
-    held: Option<Held>,
-    window: Option<(u32, f64)>,
-}
 
 /// The law's state for one limit.
 #[derive(Clone, Debug)]
@@ -91,6 +86,7 @@ pub(super) struct Learnt {
     window: Option<LongWindow>,
     rounds: Rounds,
     born: f64,
+    began: Beginning,
 }
 
 impl Learnt {
@@ -103,6 +99,8 @@ impl Learnt {
                 rounds.inherit(held);
             }
             window = prior.window.map(|(requests, seconds)| LongWindow::new(requests, seconds, now));
+            // Where a budget holds back, the pace stands above it.
+            rate = window.map_or(rate, |window| rate.max(1.1 * window.rate()));
         }
         let mut law = Self {
             probe_period: settings.probe_period_seconds,
@@ -133,9 +131,11 @@ impl Learnt {
             window,
             rounds,
             born: now,
+            began: prior.map_or(Beginning::Here, |prior| prior.beginning),
         };
         if !starting {
-            law.hold = law.period();
+            // What an earlier run learnt may have changed meanwhile: its first probe comes soon.
+            law.hold = if law.began == Beginning::Earlier { law.early_probe() } else { law.period() };
         }
         law
     }
@@ -333,16 +333,9 @@ impl Learnt {
         wanted.max((1.0 / (PROBE_SHARE_MAX * rate)).min(120.0))
     }
 
-    /// What another credential's lane of the same route can start from; nothing before a first refusal taught something,
-    /// but the pace that was really used without one.
-    pub(super) fn prior(&self) -> Option<Prior> {
-        if self.starting {
-            let used = self.history.recent(self.advanced_at, self.advanced_at - 5.0);
-            let known = Prior { rate: used, starting: true, held: None, window: None };
-            return (used > self.start_rate).then_some(known);
-        }
-        let window = self.window.map(|window| (window.requests, window.seconds));
-        Some(Prior { rate: self.base, starting: false, held: self.rounds.held(), window })
+    /// Seconds to the first probe of a number that may be too low: that shows at once, and costs little to confirm.
+    fn early_probe(&self) -> f64 {
+        (self.period() / 8.0).max(5.0)
     }
 
     /// The limit in numbers: requests, and the window in seconds.
@@ -366,7 +359,9 @@ impl Learnt {
             60.0 => "a minute".to_owned(),
             seconds => format!("in {seconds} s"),
         };
-        let (says, confidence) = if self.window.is_some() {
+        let (says, confidence) = if self.is_remembered() {
+            (format!("{requests} requests {unit}: remembered from an earlier run, not met again yet"), 0.5)
+        } else if self.window.is_some() {
             (format!("{requests} requests {unit}, then nothing until the window ends"), 0.8)
         } else if let Some(held) = self.rounds.held() {
             let (why, sure) = match held.source {

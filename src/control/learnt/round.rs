@@ -74,7 +74,8 @@ impl Held {
         Self::new((rate * window_seconds).round(), window_seconds, Source::Round)
     }
 
-    fn new(requests: f64, window_seconds: f64, source: Source) -> Self {
+    /// `requests` in a window, without a margin.
+    pub(super) fn new(requests: f64, window_seconds: f64, source: Source) -> Self {
         Self {
             rate: requests / window_seconds,
             requests,

@@ -3,8 +3,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tidegate::control::{
-    ClassId, CredentialHash, LaneKey, Lanes, LanesSettings, Report, Settled, Step, Ticket, TicketId,
+    ClassId, CredentialHash, LaneKey, Lanes, LanesSettings, Memory, Report, Settled, Step, Ticket, TicketId,
 };
+
+/// Where all requests go.
+pub(crate) const UPSTREAM: &str = "api:443";
+pub(crate) const ROUTE: &str = "/api/v2/conversations/messages";
 
 /// Decides when requests go. Requests are numbered in the order of their asking; times are in seconds.
 pub(crate) trait Machine {
@@ -20,6 +24,10 @@ pub(crate) trait Machine {
     fn leave(&mut self, now: f64, request: u64);
     /// The pace now, in requests/s.
     fn pace(&mut self, now: f64) -> f64;
+    /// Starts over, with what it keeps across restarts or without.
+    fn restart(&mut self, _now: f64, _remembers: bool) {
+        panic!("it is not made to be restarted");
+    }
 }
 
 /// What a machine is told of a request.
@@ -43,6 +51,7 @@ pub(crate) enum Next {
 
 /// The product's own core.
 pub(crate) struct Ours {
+    settings: LanesSettings,
     lanes: Lanes,
     epoch: Instant,
     tickets: HashMap<u64, TicketId>,
@@ -53,7 +62,18 @@ impl Ours {
     pub(crate) fn new(settings: LanesSettings) -> Self {
         // A moment to count from; the core never asks what time it is.
         let epoch = Instant::now();
-        Self { lanes: Lanes::new(settings, epoch), epoch, tickets: HashMap::new(), requests: HashMap::new() }
+        Self {
+            lanes: Lanes::new(settings.clone(), epoch),
+            settings,
+            epoch,
+            tickets: HashMap::new(),
+            requests: HashMap::new(),
+        }
+    }
+
+    /// Starts from what an earlier run learnt.
+    pub(crate) fn remember(&mut self, memory: &Memory) {
+        assert!(self.lanes.remember(self.epoch, memory), "numbers that no limit has: {memory:?}");
     }
 
     fn at(&self, seconds: f64) -> Instant {
@@ -70,9 +90,9 @@ impl Ours {
 impl Machine for Ours {
     fn ask(&mut self, now: f64, request: u64, about: About) -> bool {
         let key = LaneKey {
-            upstream: "api:443".into(),
+            upstream: UPSTREAM.into(),
             credential: Some(CredentialHash(about.credential)),
-            route: "/api/v2/conversations/messages".into(),
+            route: ROUTE.into(),
         };
         let ticket = Ticket { class: about.class, ..Ticket::until(self.at(about.deadline)) };
         let Ok((id, _)) = self.lanes.submit(self.at(now), &key, ticket) else { return false };
@@ -113,5 +133,16 @@ impl Machine for Ours {
 
     fn pace(&mut self, now: f64) -> f64 {
         self.lanes.snapshot(self.at(now)).iter().map(|lane| lane.pace).sum()
+    }
+
+    fn restart(&mut self, now: f64, remembers: bool) {
+        let now = self.at(now);
+        let kept = if remembers { self.lanes.memories(now) } else { Vec::new() };
+        self.lanes = Lanes::new(self.settings.clone(), self.epoch);
+        for memory in &kept {
+            self.lanes.remember(now, memory);
+        }
+        self.tickets.clear();
+        self.requests.clear();
     }
 }

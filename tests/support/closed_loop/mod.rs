@@ -9,7 +9,7 @@ mod random;
 
 pub(crate) use api::{Api, Headers, Network, On, RetryAfter, Verdict, Whole};
 pub(crate) use log::{Answered, Arrival, Log};
-pub(crate) use machine::{About, Machine, Next, Ours};
+pub(crate) use machine::{About, Machine, Next, Ours, ROUTE, UPSTREAM};
 pub(crate) use random::Random;
 
 use std::cmp::Reverse;
@@ -159,15 +159,15 @@ impl World {
         self.at(self.now + 0.5 / per_second, Happening::Other(per_second));
     }
 
-    /// The proxy stops and another one starts in its place: who waits or flies is cut off, and asks again.
-    pub(crate) fn restart(&mut self, proxy: usize, machine: Box<dyn Machine>) {
-        let theirs = |_: &u64, flight: &mut Flight| flight.caller.proxy == proxy;
+    /// The first proxy stops and starts again: who waits or flies is cut off, and asks again.
+    pub(crate) fn restart(&mut self, remembers: bool) {
+        let theirs = |_: &u64, flight: &mut Flight| flight.caller.proxy == 0;
         let mut cut: Vec<_> = self.waiting.extract_if(theirs).chain(self.flying.extract_if(theirs)).collect();
         cut.sort_by_key(|(request, _)| *request);
         for (_, flight) in cut {
             self.at(self.now + TRIES_AGAIN_SECONDS, Happening::Ask(flight.caller));
         }
-        self.machines[proxy] = machine;
+        self.machines[0].restart(self.now + self.clock_seconds, remembers);
     }
 
     /// The machines' clock leaps.

@@ -40,7 +40,7 @@ pub(crate) fn figures(scenario: &Scenario, seed: u64, log: &Log) -> Figures {
         let accepted = log.accepted.iter().filter(new).count() as f64;
         figures.insert("utilisation_after_refresh", accepted / (rate_at(scenario, at) * 10.0));
     }
-    if let Some(at) = scenario.restart_at {
+    if let Some(super::Restart { at, .. }) = scenario.restart {
         figures.insert("refused_after_restart", log.refused_in(at, at + 30.0) as f64);
     }
     let several = scenario.proxies.is_some();

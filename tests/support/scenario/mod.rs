@@ -55,9 +55,11 @@ pub(crate) struct Scenario {
     /// Seconds after which all clients use another credential.
     #[serde(default)]
     pub(crate) token_refresh_at: Option<f64>,
-    /// Seconds after which the proxy is another one, which knows nothing.
+    /// What an earlier run stood at.
     #[serde(default)]
-    pub(crate) restart_at: Option<f64>,
+    pub(crate) remembered: Option<String>,
+    #[serde(default)]
+    pub(crate) restart: Option<Restart>,
     /// The proxy's clock leaps: when, and by how many seconds.
     #[serde(default)]
     pub(crate) clock: Vec<(f64, f64)>,
@@ -193,6 +195,14 @@ pub(crate) struct Proxies {
     pub(crate) count: usize,
     /// Seconds from the start of one to the start of the next.
     pub(crate) apart_seconds: f64,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Restart {
+    pub(crate) at: f64,
+    /// It starts from what it learnt before.
+    pub(crate) remembers: bool,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,8 +1,12 @@
 //! One run of a scenario: the world that its file describes, around a machine.
 
 use super::{Answers, Rounded, Scenario, Server, Spoken, WaitWord, Waited, Wanted, Wire};
-use crate::closed_loop::{Change, Demand, Headers, Machine, Network, On, Ours, RetryAfter, Whole, World};
-use tidegate::control::{ClassId, ClassSettings, LanesSettings, LawName, Quota};
+use crate::closed_loop::{
+    Change, Demand, Headers, Machine, Network, On, Ours, ROUTE, RetryAfter, UPSTREAM, Whole, World,
+};
+use tidegate::control::{
+    ClassId, ClassSettings, LanesSettings, LawName, LimitModel, LimitSource, Memory, MemoryNumber, Quota,
+};
 use tidegate::sim::limits::{Limiter, Limits, Model};
 
 /// The first class, and the only one.
@@ -30,7 +34,31 @@ pub(crate) fn ours(scenario: &Scenario) -> Box<dyn Machine> {
     let class =
         |production: super::Production| ClassSettings { name: "production".into(), share: production.share };
     settings.classes.extend(scenario.production.map(class));
-    Box::new(Ours::new(settings))
+    let mut ours = Ours::new(settings);
+    if let Some(quota) = &scenario.remembered {
+        ours.remember(&memory(quota.parse().expect("a quota")));
+    }
+    Box::new(ours)
+}
+
+/// A number in short windows, a budget in long ones: as the law keeps them.
+fn memory(quota: Quota) -> Memory {
+    let (requests, window_seconds) = (f64::from(quota.requests), quota.window.as_secs_f64());
+    let number = MemoryNumber {
+        requests,
+        window_seconds,
+        model: LimitModel::FixedWindow,
+        source: LimitSource::Learnt,
+    };
+    let is_long = window_seconds >= 5.0;
+    Memory {
+        upstream: UPSTREAM.into(),
+        route: ROUTE.into(),
+        age_seconds: 60.0,
+        pace: quota.rate(),
+        number: (!is_long).then_some(number),
+        budget: is_long.then_some((quota.requests, window_seconds)),
+    }
 }
 
 /// Plays `scenario` to its end.
@@ -168,10 +196,8 @@ fn changes(scenario: &Scenario) -> Vec<Change> {
     if let Some(at) = scenario.token_refresh_at {
         changes.push((at, Box::new(|world| world.credential = Box::new(|_| REFRESHED))));
     }
-    if let Some(at) = scenario.restart_at {
-        let law = (scenario.law.clone(), scenario.fixed_rate.clone());
-        assert_eq!(law, (None, None), "a restart is of the learnt law");
-        changes.push((at, Box::new(|world| world.restart(0, Box::new(Ours::new(LanesSettings::default()))))));
+    if let Some(super::Restart { at, remembers }) = scenario.restart {
+        changes.push((at, Box::new(move |world| world.restart(remembers))));
     }
     for (at, seconds) in scenario.clock.iter().copied() {
         changes.push((at, Box::new(move |world| world.leap(seconds))));
