@@ -31,6 +31,8 @@ pub(super) struct Node {
     pause_until: f64,
     /// When the next one would have left before the phase was changed; infinite without such a change.
     unshifted: f64,
+    /// Requests sent whose exchange is not over.
+    pub(super) in_flight: u32,
     /// What left up to then was another law's: its answers teach this one nothing.
     since: f64,
 }
@@ -39,7 +41,15 @@ impl Node {
     pub(super) fn new(law: Law, ceiling: Option<Quota>) -> Self {
         let orders = Orders::new(ceiling);
         let never = f64::NEG_INFINITY;
-        Self { law, pacer: Pacer::new(), orders, pause_until: never, unshifted: f64::INFINITY, since: never }
+        Self {
+            law,
+            pacer: Pacer::new(),
+            orders,
+            pause_until: never,
+            unshifted: f64::INFINITY,
+            in_flight: 0,
+            since: never,
+        }
     }
 
     /// The node of `key`'s lane. It starts from what another lane of the same route left.
@@ -80,6 +90,9 @@ impl Node {
         if let Some(pinned) = self.orders.pinned() {
             return self.pacer.ready_at(pinned).max(orders);
         }
+        if self.law.is_full(now, self.in_flight) {
+            return f64::INFINITY;
+        }
         let hold = self.law.hold_until(now, waiting, need_not).max(orders);
         if let Some(shift) = self.law.take_shift() {
             self.unshifted = self.pacer.ready_at(rate);
@@ -103,16 +116,23 @@ impl Node {
         self.pacer.take(now, self.orders.pinned().unwrap_or(law));
         self.orders.take(now);
         self.unshifted = f64::INFINITY;
-        self.law.sent(now)
+        self.in_flight += 1;
+        self.law.sent(now, self.in_flight)
     }
 
     /// It did not leave after all.
     pub(super) fn give_back(&mut self, now: f64, stamp: Stamp) {
         self.pacer.give_back(self.orders.pinned().unwrap_or_else(|| self.law.grid_rate()));
         self.orders.give_back();
+        self.ended();
         if stamp.sent_at > self.since {
             self.law.give_back(now, stamp);
         }
+    }
+
+    /// An exchange is over.
+    pub(super) fn ended(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
     }
 
     /// What became of one that left, and what its answer announces of this node's limits.
@@ -210,7 +230,6 @@ pub(super) struct Lane {
     pub(super) name: Arc<str>,
     pub(super) node: Node,
     pub(super) queue: Queue,
-    pub(super) in_flight: usize,
     pub(super) accepted_total: u64,
     pub(super) throttled_total: u64,
     pub(super) used_at: f64,
@@ -229,7 +248,6 @@ impl Lane {
             name,
             node,
             queue,
-            in_flight: 0,
             accepted_total: 0,
             throttled_total: 0,
             used_at: now,
@@ -275,7 +293,7 @@ impl Lane {
 
     /// Nothing waits and nothing flies.
     pub(super) fn is_idle(&self) -> bool {
-        self.queue.len() == 0 && self.in_flight == 0
+        self.queue.len() == 0 && self.node.in_flight == 0
     }
 
     /// Seconds until a ticket behind `ahead` others would leave; `None` while the pace is still being found, and in a
@@ -305,7 +323,7 @@ impl Lane {
             limit: self.node.limit(),
             queue_depth: self.queue.len(),
             classes: self.classes(settings),
-            in_flight: self.in_flight,
+            in_flight: usize::try_from(self.node.in_flight).unwrap_or(usize::MAX),
             accepted_total: self.accepted_total,
             throttled_total: self.throttled_total,
             paused_seconds: (self.node.paused_until() - now).max(0.0),

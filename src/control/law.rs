@@ -3,8 +3,10 @@
 
 use super::aimd::Aimd;
 use super::announcement::{AnnouncedBy, Announcement};
+use super::inflight::InFlight;
 use super::learnt::{Learnt, Prior};
 use super::ledger::Ledgers;
+use super::retry::PAUSING_SECONDS;
 use super::settings::LawSettings;
 use super::{LimitModel, LimitSource, LimitView, Rate};
 
@@ -52,11 +54,13 @@ pub(super) struct Stamp {
     pub(super) sent_at: f64,
     /// The ledgers' own number.
     pub(super) departure: u64,
+    /// Requests in flight when it left, itself included.
+    pub(super) in_flight: u32,
 }
 
 impl Stamp {
     pub(super) fn new(number: u64, sent_at: f64) -> Self {
-        Self { number, sent_at, departure: 0 }
+        Self { number, sent_at, departure: 0, in_flight: 1 }
     }
 }
 
@@ -77,17 +81,23 @@ pub(super) enum Law {
     Learnt(Box<Announced>),
 }
 
-/// The learnt law, and the ledgers of what the API announces.
+/// The learnt law, the ledgers of what the API announces, and a cap on requests in flight.
 #[derive(Clone, Debug)]
 pub(super) struct Announced {
     learnt: Learnt,
     ledgers: Ledgers,
+    in_flight: InFlight,
 }
 
 impl Announced {
-    /// While ledgers are what holds back, nothing waits for the law: it only listens, and does not climb.
+    /// Something else than the learnt pace says when.
+    fn governed(&self) -> bool {
+        self.ledgers.govern() || self.in_flight.governs()
+    }
+
+    /// While something else is what holds back, nothing waits for the law: it only listens, and does not climb.
     fn rate(&mut self, now: f64, waiting: usize) -> f64 {
-        if self.ledgers.govern() {
+        if self.governed() {
             self.learnt.rate(now, 0);
             return Rate::FASTEST.get();
         }
@@ -96,24 +106,39 @@ impl Announced {
     }
 
     fn hold_until(&mut self, now: f64, waiting: usize, need_not: bool) -> f64 {
-        if self.ledgers.is_empty() {
-            return self.learnt.hold_until(now, waiting, need_not);
-        }
-        let own = if self.ledgers.govern() {
+        let own = if self.governed() {
             self.learnt.paused_until()
         } else {
             self.learnt.hold_until(now, waiting, need_not)
         };
-        own.max(self.ledgers.ready_at(now, waiting))
+        if self.ledgers.is_empty() { own } else { own.max(self.ledgers.ready_at(now, waiting)) }
+    }
+
+    /// The pace of what governs.
+    fn pace(&self) -> f64 {
+        let announced = self.ledgers.govern().then(|| self.ledgers.pace().unwrap_or(0.0));
+        match (announced, self.in_flight.pace()) {
+            (Some(one), Some(other)) => one.min(other),
+            (one, other) => one.or(other).unwrap_or_else(|| self.learnt.current_rate()),
+        }
     }
 
     fn settle(&mut self, now: f64, stamp: Stamp, answer: Answer, told: &[Announcement]) {
-        let governed = self.ledgers.govern();
+        let (governed, capped) = (self.ledgers.govern(), self.in_flight.governs());
         let heard = self.ledgers.settle(now, stamp.departure, answer, told);
         if governed && !self.ledgers.govern() {
             self.learnt.take_over(now);
         }
-        self.learnt.settle(now, stamp, if heard.foreseen { Answer::Unknown } else { answer });
+        if !heard.foreseen {
+            self.in_flight.settle(now, stamp, answer);
+        }
+        if self.in_flight.governs() && !capped {
+            self.learnt.resume();
+        }
+        // At a cap, a refusal says nothing of a pace, unless it says how long a budget is gone.
+        let of_cap = self.in_flight.governs()
+            && matches!(answer, Answer::Refused { retry_after } if retry_after.unwrap_or(0.0) < PAUSING_SECONDS);
+        self.learnt.settle(now, stamp, if heard.foreseen || of_cap { Answer::Unknown } else { answer });
         if let Some((requests, seconds, by)) = heard.number {
             let source = match by {
                 AnnouncedBy::Header => LimitSource::Header,
@@ -133,6 +158,7 @@ impl Law {
             LawName::Learnt => Self::Learnt(Box::new(Announced {
                 learnt: Learnt::new(settings, prior, now),
                 ledgers: Ledgers::default(),
+                in_flight: InFlight::new(),
             })),
         }
     }
@@ -151,15 +177,14 @@ impl Law {
         match self {
             Self::Fixed(rate) => *rate,
             Self::Aimd(law) => Rate::new(law.current_rate()),
-            Self::Learnt(law) if law.ledgers.govern() => Rate::new(law.ledgers.pace().unwrap_or(0.0)),
-            Self::Learnt(law) => Rate::new(law.learnt.current_rate()),
+            Self::Learnt(law) => Rate::new(law.pace()),
         }
     }
 
-    /// The rate of the departures' grid: ledgers that govern need none.
+    /// The rate of the departures' grid: ledgers that govern need none, nor does a cap.
     pub(super) fn grid_rate(&self) -> Rate {
         match self {
-            Self::Learnt(law) if law.ledgers.govern() => Rate::FASTEST,
+            Self::Learnt(law) if law.governed() => Rate::FASTEST,
             _ => self.current_rate(),
         }
     }
@@ -194,19 +219,26 @@ impl Law {
 
     /// Goes faster than what it knows to be let through: a refusal is to be expected.
     pub(super) fn tries(&self) -> bool {
-        matches!(self, Self::Learnt(law) if law.learnt.tries() && !law.ledgers.govern())
+        matches!(self, Self::Learnt(law) if law.learnt.tries() && !law.governed())
     }
 
     /// Would the next departure be a probe, to be made with the youngest ticket?
     pub(super) fn probes(&self) -> bool {
-        matches!(self, Self::Learnt(law) if law.learnt.probes() && !law.ledgers.govern())
+        matches!(self, Self::Learnt(law) if law.learnt.probes() && !law.governed())
     }
 
-    /// One departs.
-    pub(super) fn sent(&mut self, now: f64) -> Stamp {
+    /// With so many in flight, none may leave before an answer ends.
+    pub(super) fn is_full(&self, now: f64, in_flight: u32) -> bool {
+        matches!(self, Self::Learnt(law) if law.in_flight.is_full(now, in_flight))
+    }
+
+    /// One departs; with it so many are in flight.
+    pub(super) fn sent(&mut self, now: f64, in_flight: u32) -> Stamp {
         match self {
             Self::Fixed(_) | Self::Aimd(_) => Stamp::new(0, now),
-            Self::Learnt(law) => Stamp { departure: law.ledgers.sent(now), ..law.learnt.sent(now) },
+            Self::Learnt(law) => {
+                Stamp { departure: law.ledgers.sent(now), in_flight, ..law.learnt.sent(now) }
+            }
         }
     }
 
@@ -237,7 +269,7 @@ impl Law {
 
     /// The phase of departures was chosen, and is worth keeping through idle times.
     pub(super) fn keeps_phase(&self) -> bool {
-        matches!(self, Self::Learnt(law) if law.learnt.keeps_phase() && !law.ledgers.govern())
+        matches!(self, Self::Learnt(law) if law.learnt.keeps_phase() && !law.governed())
     }
 
     /// Still looking for a first limit: nothing can be predicted from the pace.
@@ -245,7 +277,7 @@ impl Law {
         match self {
             Self::Fixed(_) => false,
             Self::Aimd(law) => law.is_starting(),
-            Self::Learnt(law) => law.learnt.is_starting() && !law.ledgers.govern(),
+            Self::Learnt(law) => law.learnt.is_starting() && !law.governed(),
         }
     }
 
@@ -254,7 +286,9 @@ impl Law {
         match self {
             Self::Fixed(_) => None,
             Self::Aimd(law) => (!law.is_starting()).then(|| (law.current_rate(), 1.0)),
-            Self::Learnt(law) => law.ledgers.believes().or_else(|| law.learnt.believes()),
+            Self::Learnt(law) => {
+                law.ledgers.believes().or_else(|| law.in_flight.believes()).or_else(|| law.learnt.believes())
+            }
         }
     }
 
@@ -271,7 +305,9 @@ impl Law {
                 confidence: 0.3,
                 says: format!("somewhere near {}: this law does not measure", Rate::new(law.current_rate())),
             }),
-            Self::Learnt(law) => law.ledgers.limit().or_else(|| law.learnt.limit()),
+            Self::Learnt(law) => {
+                law.ledgers.limit().or_else(|| law.in_flight.limit()).or_else(|| law.learnt.limit())
+            }
         }
     }
 

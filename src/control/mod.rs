@@ -13,6 +13,7 @@ mod aimd;
 mod announcement;
 mod command;
 mod event;
+mod inflight;
 mod jitter;
 mod key;
 mod lane;

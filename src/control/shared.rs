@@ -36,6 +36,11 @@ impl Shared {
         stamps
     }
 
+    /// The exchange of one of `key`'s lane is over.
+    pub(super) fn ended(&mut self, key: &LaneKey) {
+        self.each(key, |_, node| node.ended());
+    }
+
     /// It did not leave after all.
     pub(super) fn give_back(&mut self, key: &LaneKey, now: f64, stamps: &[(Level, Stamp)]) {
         for (level, stamp) in stamps {

@@ -137,9 +137,13 @@ impl Lanes {
             lane.used_at = now;
             match entry.state {
                 State::Waiting => drop(lane.queue.remove(id)),
-                State::Started(_) | State::Flying => lane.in_flight = lane.in_flight.saturating_sub(1),
+                State::Started(_) | State::Flying => {
+                    lane.node.ended();
+                    self.shared.ended(&lane.key);
+                }
             }
         }
+        self.schedule(now, entry.lane);
     }
 
     /// The client left before its request was sent.
@@ -150,11 +154,13 @@ impl Lanes {
         match &entry.state {
             State::Waiting => drop(lane.queue.remove(id)),
             State::Started(stamps) => {
-                lane.in_flight = lane.in_flight.saturating_sub(1);
                 lane.node.give_back(now, stamps.own);
                 self.shared.give_back(&lane.key, now, &stamps.shared);
             }
-            State::Flying => lane.in_flight = lane.in_flight.saturating_sub(1),
+            State::Flying => {
+                lane.node.ended();
+                self.shared.ended(&lane.key);
+            }
         }
         self.events.push_back(Event::Abandoned { lane: Arc::clone(&lane.name) });
         self.schedule(now, entry.lane);
@@ -238,7 +244,6 @@ impl Lanes {
             return Some(Step::Expire(id, refusal));
         }
         let id = lane.take(&mut self.shared, now)?;
-        lane.in_flight += 1;
         let own = lane.node.take(now);
         let shared = self.shared.take(&lane.key, now);
         let entry = self.tickets.get_mut(&id)?;

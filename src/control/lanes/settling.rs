@@ -125,7 +125,8 @@ impl Lanes {
             // at once, and refused when its lane is looked at.
             Rest::TooLong => {
                 entry.state = State::Waiting;
-                lane.in_flight = lane.in_flight.saturating_sub(1);
+                lane.node.ended();
+                self.shared.ended(&lane.key);
                 lane.queue.insert(id, entry.class, now, None);
                 return Settled::Again;
             }
@@ -133,7 +134,8 @@ impl Lanes {
         entry.returns = entry.returns.saturating_add(1);
         entry.state = State::Waiting;
         entry.queued_at = now;
-        lane.in_flight = lane.in_flight.saturating_sub(1);
+        lane.node.ended();
+        self.shared.ended(&lane.key);
         lane.node.hear(now, lane.queue.ready_len());
         lane.queue.insert(id, entry.class, deadline, Some(now + seconds));
         self.events.push_back(Event::Retried { lane: Arc::clone(&lane.name), reason });
