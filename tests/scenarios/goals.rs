@@ -1,6 +1,7 @@
 //! What the goals say of a scenario's runs.
 
-use crate::scenario::{Figures, Goals};
+use crate::scenario::Goals;
+use crate::scenario::figures::Figures;
 
 /// One goal: a figure, of which run, and its bound.
 #[derive(Clone, Copy, Debug)]

@@ -21,7 +21,9 @@ mod scenario;
 mod table;
 mod timeline;
 
-use scenario::{Figures, Scenario, figures, ours, play};
+use scenario::Scenario;
+use scenario::figures::{Figures, figures};
+use scenario::play::{ours, play};
 use std::io::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,7 +1,8 @@
 //! The figures of all scenarios as a table for people.
 
 use crate::goals::{Goal, spread};
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::Scenario;
+use crate::scenario::figures::Figures;
 use std::fmt::Write as _;
 
 /// The figures that have a column of their own.

@@ -15,6 +15,7 @@ pub(crate) fn figures(scenario: &Scenario, seed: u64, log: &Log) -> Figures {
     let mut figures = Figures::new();
     figures.insert("client_errors", log.client_errors as f64);
     figures.insert("refused", log.refused.len() as f64);
+    figures.insert("refused_learning", log.refused_in(0.0, from) as f64);
     figures.insert("refused_share", log.refused_share(from, until));
     figures.insert("throughput", log.accepted_in(from, until) as f64 / (until - from));
     figures.insert("worst_second", log.worst_second() as f64);
@@ -25,9 +26,7 @@ pub(crate) fn figures(scenario: &Scenario, seed: u64, log: &Log) -> Figures {
         let allowed = allowed(scenario, from, until) * credentials - others;
         figures.insert("utilisation", log.accepted_in(from, until) as f64 / allowed);
         let reached = log.reaches_95(rate_at(scenario, 0.0) * credentials, scenario.demand.clients_from);
-        let learning = log.refused_in(0.0, reached.min(until));
         figures.insert("reaches_95", reached - scenario.demand.clients_from);
-        figures.insert("refused_learning", learning as f64);
     }
     for (name, moved) in ["tracks_1", "tracks_2", "tracks_3"].into_iter().zip(&scenario.change) {
         figures.insert(name, log.reaches_95(rate_at(scenario, moved.at), moved.at) - moved.at);
@@ -44,6 +43,7 @@ pub(crate) fn figures(scenario: &Scenario, seed: u64, log: &Log) -> Figures {
         figures.insert("refused_after_restart", log.refused_in(at, at + 30.0) as f64);
     }
     let several = scenario.proxies.is_some();
+    figures.insert("proxies", scenario.proxies.map_or(1, |proxies| proxies.count) as f64);
     let who = |one: &Arrival| if several { one.proxy as u64 } else { one.credential };
     figures.insert("fairness", log.fairness(from, who));
     if let [(_, _), ..] = log.paces.as_slice() {

@@ -1,10 +1,7 @@
 //! What a scenario's file may say: a workload, a modelled API, and goals.
 
-mod figures;
-mod play;
-
-pub(crate) use figures::{Figures, figures};
-pub(crate) use play::{ours, play};
+pub(crate) mod figures;
+pub(crate) mod play;
 
 use serde::Deserialize;
 use std::path::Path;
