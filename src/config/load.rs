@@ -4,9 +4,11 @@ use super::problem::{ConfigProblems, Origin, Problem};
 use super::reader::Reader;
 use super::tree::{Entry, Table, Value};
 use super::{Config, Upstream, keys, lists};
+use std::fs::File;
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::{fs, path};
+use std::{io, path};
 
 /// `config/default.toml`: what is documented there is what runs.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -52,15 +54,34 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigProblems> {
     load_over(DEFAULTS, sources)
 }
 
+/// What is in the file, unless it is too large to be a configuration, or endless as a device is.
+fn text_of(file: &Path) -> Result<String, String> {
+    let unreadable = |error: io::Error| format!("the file cannot be read: {error}");
+    let mut text = Vec::new();
+    File::open(file)
+        .map_err(unreadable)?
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut text)
+        .map_err(unreadable)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!(
+            "the file has more than {FILE_BYTES_MAX} bytes: no configuration has; is it another file?"
+        ));
+    }
+    String::from_utf8(text).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes().iter().take(valid).filter(|byte| **byte == b'\n').count();
+        format!("the file cannot be read: line {line} is not UTF-8; save it as UTF-8")
+    })
+}
+
 fn load_over(defaults: &str, sources: &Sources) -> Result<Loaded, ConfigProblems> {
     let name = sources.file.as_deref().map(|file| file.display().to_string()).unwrap_or_default();
     let problem = |origin, text| Problem { origin, key: String::new(), text };
     let fail = |problems| ConfigProblems { file: name.clone(), problems };
     let text = match &sources.file {
         None => String::new(),
-        Some(file) => fs::read_to_string(file).map_err(|error| {
-            fail(vec![problem(Origin::Default, format!("the file cannot be read: {error}"))])
-        })?,
+        Some(file) => text_of(file).map_err(|text| fail(vec![problem(Origin::Default, text)]))?,
     };
     let (mut tree, not_toml) = layers(defaults, &text, sources);
     complete(&mut tree);
@@ -210,11 +231,15 @@ fn absolute(path: &Path) -> String {
     path::absolute(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
 }
 
+/// Several hundred times the largest file that is shipped.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{PathPattern, Per, RouteSettings};
     use crate::control::{LawName, Quota};
+    use std::fs;
     use std::time::Duration;
 
     fn flag(flag: &'static str, table: &'static str, key: &'static str, value: &str) -> Flag {
@@ -617,6 +642,10 @@ grace = ["1s"]
             "2: upstream[0].url: \"(not shown: it has user information)\"",
         ),
         (
+            "[[upstream]]\nurl = \"http://a/?key=s3cret\"\n",
+            "2: upstream[0].url: \"(not shown: it has a query)\"",
+        ),
+        (
             "[[upstream]]\nurl = \"http://a\"\nca_file = \"x\"\n",
             "3: upstream[0].ca_file: goes with https:// only",
         ),
@@ -771,6 +800,20 @@ grace = ["1s"]
         let problems =
             load(&Sources { file: Some("/nowhere/t.toml".into()), ..Sources::default() }).unwrap_err();
         assert!(problems.to_string().starts_with("/nowhere/t.toml: the file cannot be read: "), "{problems}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_or_too_large_is_told() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let told = |bytes: &[u8]| {
+            fs::write(file.path(), bytes).unwrap();
+            let sources = Sources { file: Some(file.path().to_owned()), ..Sources::default() };
+            load(&sources).unwrap_err().to_string()
+        };
+        assert!(told(b"# fine\n# gr\xfc\xdfe\n").contains("line 2 is not UTF-8"));
+        let most = usize::try_from(FILE_BYTES_MAX).unwrap();
+        assert!(told(&vec![b'#'; most]).contains("there is no upstream"));
+        assert!(told(&vec![b'#'; most + 1]).contains("more than 1048576 bytes"));
     }
 
     proptest::proptest! {

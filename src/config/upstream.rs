@@ -55,8 +55,14 @@ impl FromStr for Upstream {
     type Err = UpstreamError;
 
     fn from_str(text: &str) -> Result<Self, UpstreamError> {
-        // A URL may carry a password: never repeat one.
-        let shown = if text.contains('@') { "(not shown: it has user information)" } else { text };
+        // A URL may carry a password or a token: never repeat one.
+        let shown = if text.contains('@') {
+            "(not shown: it has user information)"
+        } else if text.contains('?') {
+            "(not shown: it has a query)"
+        } else {
+            text
+        };
         let refuse = |problem| UpstreamError { url: shown.to_owned(), problem };
         if text.contains('@') {
             return Err(refuse("user information in a URL is not supported"));

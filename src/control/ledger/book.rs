@@ -61,6 +61,8 @@ pub(super) struct Book {
     slides: bool,
     /// The law knows the number.
     is_said: bool,
+    /// An accepted request's answer announced it. What refusals alone announce is known too late to foresee them.
+    pub(super) is_vouched: bool,
     /// Windows seen to begin, when the last one was, and the shortest time between two.
     rollovers: u32,
     began_at: f64,
@@ -109,6 +111,7 @@ impl Book {
             shifts: 0,
             slides: false,
             is_said: false,
+            is_vouched: false,
             rollovers: 0,
             began_at: f64::NEG_INFINITY,
             gap_min: f64::INFINITY,
@@ -119,7 +122,7 @@ impl Book {
 
     /// Can requests be timed by it?
     pub(super) fn is_timed(&self) -> bool {
-        !self.is_odd() && self.window.hi.is_finite() && !self.is_short()
+        self.is_vouched && !self.is_odd() && self.window.hi.is_finite() && !self.is_short()
     }
 
     /// What it calls an end is none, nor is it a log's.
@@ -209,6 +212,7 @@ impl Book {
         // A scout that was let in tells whether the window is over; one that was refused, only that it is open.
         let is_scout = let_in && self.scout.is_some_and(|(scout, _)| scout == departure);
         self.unseen = 0;
+        self.is_vouched |= let_in;
         self.window_told = told.window.map(|window| window.as_secs_f64()).or(self.window_told);
         let (Some(used), true) = (told.used, sent_at > self.told_at) else { return Known::Nothing };
         if self.slides {
@@ -306,7 +310,7 @@ impl Book {
     /// When the next one may leave, with `waiting` that could and `flying` out.
     pub(super) fn ready_at(&mut self, now: f64, waiting: usize, flying: usize, guard: f64) -> f64 {
         if !self.is_timed() {
-            let gone = self.is_unclear() && self.left(flying) < 1.0;
+            let gone = (self.is_unclear() || !self.is_vouched) && self.left(flying) < 1.0;
             return if gone { self.window.hi + guard } else { f64::NEG_INFINITY };
         }
         let even = self.even();

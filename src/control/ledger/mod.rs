@@ -191,7 +191,7 @@ impl Ledgers {
             self.pause_until = Some(self.pause_until.map_or(now + wait, |until| until.max(now + wait)));
         }
         if !foreseen {
-            for book in &mut self.books {
+            for book in self.books.iter_mut().filter(|book| book.is_vouched) {
                 book.strikes += 1;
             }
         }
@@ -351,6 +351,19 @@ mod tests {
         let until_the_end = Answer::Refused { retry_after: Some(29.0) };
         assert!(exchange(&mut ledgers, 1.0, until_the_end, &[]).foreseen);
         assert!(ledgers.ready_at(1.1, 5) > 29.9);
+    }
+
+    #[test]
+    fn what_refusals_alone_announce_leaves_the_law_to_learn() {
+        let mut ledgers = Ledgers::default();
+        let refused = Answer::Refused { retry_after: Some(9.0) };
+        assert!(!exchange(&mut ledgers, 0.0, refused, &[told(60, 60, 9)]).foreseen);
+        assert!(!ledgers.govern());
+        assert!(ledgers.ready_at(0.1, 5) > 8.9, "the budget is spent all the same");
+        exchange(&mut ledgers, 9.2, Answer::Accepted, &[]);
+        assert!(!exchange(&mut ledgers, 12.0, refused, &[told(60, 60, 7)]).foreseen);
+        exchange(&mut ledgers, 19.3, Answer::Accepted, &[told(60, 1, 9)]);
+        assert!(ledgers.govern(), "an accepted one says it too");
     }
 
     #[test]
