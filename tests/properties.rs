@@ -657,6 +657,27 @@ fn every_node_of_a_path_must_grant() {
     assert!(*starts[&stranger.credential].last().unwrap() < Duration::from_millis(20));
 }
 
+/// A refusal for a node that nothing is known of is the lane's: somebody has to hold back.
+#[test]
+fn a_refusal_for_a_node_that_is_not_there_teaches_the_lane() {
+    let epoch = Instant::now();
+    let pace_after = |level: Option<Level>| {
+        let mut lanes = Lanes::new(settings(LawName::Aimd), epoch);
+        let far = Ticket::until(epoch + Duration::from_mins(1));
+        let (id, _) = lanes.submit(epoch, &key(0), far).unwrap();
+        assert_eq!(lanes.poll(epoch), Step::Start(id));
+        let outcome =
+            level.map_or(Outcome::Accepted, |level| Outcome::Limited(Hint { retry_after: None, level }));
+        lanes.settle(epoch + Duration::from_millis(50), id, &Report::new(outcome, false));
+        lanes.snapshot(epoch + Duration::from_millis(50))[0].pace
+    };
+    let (accepted, route) = (pace_after(None), pace_after(Some(Level::Route)));
+    assert!(route < accepted, "{route} {accepted}");
+    for level in [Level::Credential, Level::Upstream] {
+        assert!((pace_after(Some(level)) - route).abs() < 1e-9, "{level:?}");
+    }
+}
+
 /// A pause longer than a deadline is an answer at once, not a wait until the deadline.
 #[test]
 fn what_a_pause_makes_impossible_is_refused_at_once() {

@@ -1,5 +1,5 @@
-//! What each key of the tables that stand as often as needed means: upstreams, routes, lanes and classes, which refer
-//! to each other by name.
+//! What each key of the tables that stand as often as needed means: upstreams, dialects, routes, lanes and classes,
+//! which refer to each other by name.
 
 use super::keys;
 use super::problem::suggestion;
@@ -7,7 +7,8 @@ use super::reader::Reader;
 use super::tree::Value;
 use super::value::{count, name, parsed, share, text, truth, word};
 use super::{
-    ClassMatch, Config, LaneMatch, PathPattern, Per, RefusalSign, RouteSettings, Upstream, UpstreamSettings,
+    ClassMatch, Config, DialectSettings, LaneMatch, PathPattern, Per, RefusalSign, ResetUnit, RouteSettings,
+    Upstream, UpstreamSettings,
 };
 use crate::control::{ClassSettings, LaneRule};
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
@@ -23,6 +24,8 @@ pub(super) fn read(root: &mut Reader<'_>, config: &mut Config) {
     root.tables("upstream", |table| {
         config.upstreams.extend(upstream(table, &mut upstreams, &mut prefixes));
     });
+    let mut dialects = Names::new("dialect");
+    root.tables("dialect", |table| config.dialects.extend(dialect(table, &upstreams, &mut dialects)));
     let mut routes = Names::new("route");
     root.tables("route", |table| config.routes.extend(route(table, &upstreams, &mut routes)));
     let mut lanes = Names::new("lane");
@@ -108,6 +111,25 @@ fn upstream(
         }
     }
     Some(UpstreamSettings { name, address: address?, prefix, ca, verify: !blind })
+}
+
+fn dialect(table: &mut Reader<'_>, upstreams: &Names, names: &mut Names) -> Option<DialectSettings> {
+    let given = table.require("name", "\"acme\"", name);
+    let name = names.add(table, given);
+    let upstream = table.read("upstream", |value| upstreams.find(value));
+    let limit = table.require("limit", "\"X-Acme-Limit\"", field);
+    let remaining = table.read("remaining", field);
+    let used = table.read("used", field);
+    let reset = table.read("reset", field);
+    let units = word(&[("seconds", ResetUnit::Seconds), ("milliseconds", ResetUnit::Milliseconds)]);
+    let reset_in = table.read("reset_in", units).unwrap_or_default();
+    Some(DialectSettings { name, upstream, limit: limit?, remaining, used, reset, reset_in })
+}
+
+/// A field's name alone.
+fn field(value: &Value) -> Result<HeaderName, String> {
+    let name = text(value, "X-Acme-Limit")?;
+    name.parse().map_err(|_| format!("{name:?} is not a field's name: write one, such as \"X-Acme-Limit\""))
 }
 
 /// Whole segments of a path, without a slash at the end.

@@ -213,6 +213,9 @@ fn complete(tree: &mut Table) {
     for upstream in tree.tables_mut("upstream") {
         upstream.complete("dangerous_accept_any_certificate", default(Value::Truth(false)).as_ref());
     }
+    for dialect in tree.tables_mut("dialect") {
+        dialect.complete("reset_in", default(Value::Text("seconds".to_owned())).as_ref());
+    }
 }
 
 /// Can only one of two listeners have its address?
@@ -237,7 +240,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{PathPattern, Per, RouteSettings};
+    use crate::config::{PathPattern, Per, ResetUnit, RouteSettings};
     use crate::control::{LawName, Quota};
     use std::fs;
     use std::time::Duration;
@@ -487,6 +490,16 @@ name = "login"
 url = "https://login.example.com"
 prefix = "/login/"
 dangerous_accept_any_certificate = true
+[[dialect]]
+name = "acme"
+upstream = "login"
+limit = "X-Acme-Limit"
+used = "X-Acme-Used"
+reset = "X-Acme-Reset"
+reset_in = "milliseconds"
+[[dialect]]
+name = "plain"
+limit = "x-plain"
 [[route]]
 name = "token"
 upstream = "login"
@@ -526,6 +539,10 @@ credentials = ["3F9A"]
         assert_eq!((&*api.name, api.verify), ("api.example.com", true));
         assert!(api.ca.as_ref().unwrap().is_absolute() && api.ca.as_ref().unwrap().ends_with("ca.pem"));
         assert_eq!((&*login.name, login.prefix.as_deref(), login.verify), ("login", Some("/login"), false));
+        let [acme, plain] = &config.dialects[..] else { panic!("{:?}", config.dialects) };
+        assert_eq!((&*acme.name, acme.upstream, acme.limit.as_str()), ("acme", Some(1), "x-acme-limit"));
+        assert_eq!((&acme.remaining, acme.used.as_ref().unwrap().as_str()), (&None, "x-acme-used"));
+        assert_eq!((acme.reset_in, plain.reset_in), (ResetUnit::Milliseconds, ResetUnit::Seconds));
         let [token, oauth, messages] = &config.routes[..] else { panic!("{:?}", config.routes) };
         assert_eq!((&*token.name, &*oauth.name), ("token", "token"));
         assert_eq!((token.upstream, messages.upstream), (Some(1), None));
@@ -562,6 +579,20 @@ credentials = ["3F9A"]
             .unwrap_or_else(|problems| panic!("{problems}\n{}", first.effective));
         assert_eq!(again.config, first.config, "{}", first.effective);
         assert_eq!(again.effective, first.effective);
+    }
+
+    #[test]
+    fn a_dialect_has_a_limit_and_names_fields() {
+        let text = "[[upstream]]\nurl = \"https://api.example.com\"\n[[dialect]]\nname = \"acme\"\nused = \"a b\"\n\
+                    reset_in = \"minutes\"\nupstream = \"api\"\n";
+        let found = problems(text, &[]);
+        let expected = [
+            "3: dialect[0].limit: is missing: write limit = \"X-Acme-Limit\"",
+            "5: dialect[0].used: \"a b\" is not a field's name: write one, such as \"X-Acme-Limit\"",
+            "6: dialect[0].reset_in: \"minutes\" means nothing here: write \"seconds\" or \"milliseconds\"",
+        ];
+        assert_eq!(found[..3], expected);
+        assert!(found[3].starts_with("7: dialect[0].upstream: \"api\" is no upstream's name"), "{found:?}");
     }
 
     #[test]

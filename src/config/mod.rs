@@ -22,7 +22,8 @@ pub use pattern::{PathPattern, PatternError};
 pub use problem::{ConfigProblems, Origin, Problem};
 pub use token::is_exposed;
 pub use traffic::{
-    AdmissionSettings, ClassMatch, LaneMatch, Per, RefusalSign, RouteSettings, Secret, UpstreamSettings,
+    AdmissionSettings, ClassMatch, DialectSettings, LaneMatch, Per, RefusalSign, ResetUnit, RouteSettings,
+    Secret, UpstreamSettings,
 };
 pub use upstream::{Upstream, UpstreamError};
 pub use value::address;
@@ -37,6 +38,8 @@ use std::time::Duration;
 pub struct Config {
     /// Where requests may go. The first gets what names none of them; there is at least one.
     pub upstreams: Vec<UpstreamSettings>,
+    /// Fields in which upstreams announce limits; the first of a limit's field counts.
+    pub dialects: Vec<DialectSettings>,
     /// Which requests are limited together; the first that fits counts.
     pub routes: Vec<RouteSettings>,
     /// Which requests share a lane; the first that fits counts.
@@ -75,6 +78,7 @@ impl Config {
     fn bare() -> Self {
         Self {
             upstreams: Vec::new(),
+            dialects: Vec::new(),
             routes: Vec::new(),
             lane_matches: Vec::new(),
             class_matches: Vec::new(),

@@ -91,6 +91,35 @@ pub struct ClassMatch {
     pub credentials: Vec<String>,
 }
 
+/// Fields in which an API announces a limit, beside those that are known without being told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DialectSettings {
+    /// What the limit is called.
+    pub name: Arc<str>,
+    /// Of this upstream alone, by its place.
+    pub upstream: Option<usize>,
+    /// The budget of a window, in requests; `32/40` and `total=100; remaining=99; resets=41` tell more at once.
+    pub limit: HeaderName,
+    /// What is left of it.
+    pub remaining: Option<HeaderName>,
+    /// What is spent of it.
+    pub used: Option<HeaderName>,
+    /// When the window ends.
+    pub reset: Option<HeaderName>,
+    /// What a plain number there counts.
+    pub reset_in: ResetUnit,
+}
+
+/// What a plain number in the field of a reset counts. One as large as a moment since 1970 is a moment in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResetUnit {
+    /// Seconds from now.
+    #[default]
+    Seconds,
+    /// Milliseconds from now.
+    Milliseconds,
+}
+
 /// Who may ask how often, before anything is queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdmissionSettings {

@@ -75,6 +75,13 @@ pub enum Event {
         /// What.
         command: Command,
     },
+    /// A field, or a part of a refusal's body, that should tell of a limit was malformed or absurd.
+    SignalIgnored {
+        /// The lane's name.
+        lane: Arc<str>,
+        /// Which; never its value.
+        signal: String,
+    },
     /// The law changed its mind about the limit.
     LimitLearnt {
         /// The lane's name.

@@ -8,9 +8,9 @@ use std::time::Duration;
 pub enum Outcome {
     /// The limiter let it through (whatever the API then answered, errors of its own included).
     Accepted,
-    /// The limiter refused it (429).
+    /// The limiter refused it (429, and what stands for one).
     Limited(Hint),
-    /// The API says that it is overloaded (503 with Retry-After): pause as told, learn no rate from it.
+    /// The API says that it is overloaded (503 with Retry-After, 529): pause as told, learn no rate from it.
     Overloaded(Hint),
     /// No answer: connection refused, reset, timed out. Says nothing about a limit.
     Failed,

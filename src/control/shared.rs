@@ -22,6 +22,11 @@ impl Shared {
         self.nodes.insert(part_of(level, key), node);
     }
 
+    /// Is there a node at `level` of `key`'s path?
+    pub(super) fn has(&self, level: Level, key: &LaneKey) -> bool {
+        self.nodes.contains_key(&part_of(level, key))
+    }
+
     /// When every node above `key` grants, with `waiting` tickets in its lane.
     pub(super) fn ready_at(&mut self, key: &LaneKey, now: f64, waiting: usize) -> f64 {
         let mut at = f64::NEG_INFINITY;

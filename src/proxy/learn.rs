@@ -6,14 +6,16 @@
 use super::arriving::Arriving;
 use super::body::Hold;
 use super::error::ProxyError;
-use super::signals;
+use super::signals::Said;
 use super::{Call, Content, Shared, headers};
 use crate::config::ReplayPolicy;
-use crate::control::{Outcome, Report};
+use crate::control::{Event, Outcome, Report};
+use crate::gate::Pass;
 use bytes::{Bytes, BytesMut};
 use http::{Method, Response};
 use http_body_util::BodyExt;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What an answer teaches, and the answer.
@@ -34,6 +36,7 @@ impl Shared {
     pub(super) async fn learn(
         &self,
         sent: Result<Response<Arriving>, ProxyError>,
+        pass: &Pass,
         call: &Call<'_>,
     ) -> Learnt {
         let sign = call.place.sign;
@@ -42,19 +45,29 @@ impl Shared {
             Err(error) => return Learnt { report: Report::new(Outcome::Failed, false), result: Err(error) },
         };
         let (mut parts, body) = response.into_parts();
-        let mut report = signals::head(parts.status, &parts.headers);
+        let mut said = call.dialects.head(parts.status, &parts.headers);
         headers::to_client(&mut parts.headers);
         let may_replay = |outcome| self.allows(outcome, &call.head.method) && call.replay.can_replay();
-        if !may_replay(report.outcome) && !signals::is_worth_reading(&report, &parts, sign) {
+        if !may_replay(said.report.outcome) && !said.is_body_worth_reading(&parts, sign) {
+            let report = self.taken(said, pass);
             let content = Content::Coming(Bytes::new(), body);
             return Learnt { report, result: Ok(Response::from_parts(parts, content)) };
         }
         let content = gather(body).await;
         if let Content::Whole(bytes) | Content::Cut(bytes, _) = &content {
-            signals::add_body(&mut report, &parts, bytes, sign);
-            report.replayable = may_replay(report.outcome);
+            call.dialects.add_body(&mut said, &parts, bytes, sign);
+            said.report.replayable = may_replay(said.report.outcome);
         }
-        Learnt { report, result: Ok(Response::from_parts(parts, content)) }
+        Learnt { report: self.taken(said, pass), result: Ok(Response::from_parts(parts, content)) }
+    }
+
+    /// What was said, once it is told what of it made no sense.
+    fn taken(&self, said: Said, pass: &Pass) -> Report {
+        for signal in said.ignored {
+            let (lane, signal) = (Arc::clone(pass.lane()), signal.into_owned());
+            self.observer.event(&Event::SignalIgnored { lane, signal });
+        }
+        said.report
     }
 
     /// Keeps the answer of a request that waits, as long as there is memory for such.

@@ -21,7 +21,7 @@ mod pool;
 mod respond;
 mod route;
 mod sending;
-mod signals;
+pub mod signals;
 mod sites;
 mod socket;
 mod tracked;
@@ -48,6 +48,7 @@ use http::header::EXPECT;
 use http::{Request, Response, Version};
 use http_body::Body;
 use learn::{Kept, Learnt};
+use signals::Dialects;
 use sites::Sites;
 use std::fmt;
 use std::net::IpAddr;
@@ -86,6 +87,8 @@ struct Shared {
     quotas: Option<Quotas>,
     gate: Gate,
     clients: Vec<Client>,
+    /// What each upstream's answers may say, in their order.
+    dialects: Vec<Dialects>,
     budget: Arc<Budget>,
     via: Via,
     connections: AtomicUsize,
@@ -95,6 +98,7 @@ struct Shared {
 /// A request on its way: where it belongs, and what is sent, as often as it takes.
 struct Call<'a> {
     client: &'a Client,
+    dialects: &'a Dialects,
     head: Outgoing,
     replay: Replay,
     place: Place<'a>,
@@ -132,6 +136,7 @@ impl Proxy {
             quotas: config.admission.map(|door| Quotas::new(door.quota, door.burst, door.clients_max)),
             gate,
             clients,
+            dialects: Dialects::of_each(config),
             budget: Arc::new(budget),
             via: Via::new(random()),
             connections: AtomicUsize::new(0),
@@ -205,12 +210,12 @@ impl Shared {
             }
         }
         headers::to_upstream(&mut head.headers, head.version, &self.via)?;
-        let client = self
-            .clients
-            .get(site.place)
-            .ok_or_else(|| ProxyError::new(ErrorKind::Internal, "There is no client for this upstream."))?;
+        let (client, dialects) =
+            self.clients.get(site.place).zip(self.dialects.get(site.place)).ok_or_else(|| {
+                ProxyError::new(ErrorKind::Internal, "There is no client for this upstream.")
+            })?;
         let head = Outgoing { method: head.method, target, headers: head.headers };
-        let call = Call { client, head, replay: Replay::new(body, &self.budget), place };
+        let call = Call { client, dialects, head, replay: Replay::new(body, &self.budget), place };
         if !call.head.headers.contains_key(EXPECT) {
             call.replay.fill().await?;
         }
@@ -240,7 +245,7 @@ impl Shared {
                 Err(refusal) => return Ok(refused(&refusal, last, account)),
             };
             let sent = self.send(&pass, call, account).await;
-            let Learnt { report, result } = self.learn(sent, call).await;
+            let Learnt { report, result } = self.learn(sent, &pass, call).await;
             match (pass.settle(&report), result) {
                 (Verdict::Answer(flight), Ok(response)) => return Ok(Answer::theirs(response, flight)),
                 (Verdict::Answer(_), Err(error)) => return Err(error),

@@ -67,6 +67,9 @@ pub(super) fn event(event: &Event) {
         Event::Retried { lane, reason } => debug!(%lane, reason = reason.as_str(), "request is sent again"),
         Event::Refused { lane, reason } => debug!(%lane, reason = reason.as_str(), "request is not served"),
         Event::Abandoned { lane } => debug!(%lane, "client left while it waited"),
+        Event::SignalIgnored { lane, signal } => {
+            debug!(%lane, signal, "what the API says of a limit makes no sense, and is ignored");
+        }
         Event::Paused { lane, seconds } => info!(%lane, seconds, "lane holds back as the API asked"),
         Event::Commanded { lane, command } => order(lane, *command),
         Event::LimitLearnt { lane, requests_per_second, says } => {

@@ -60,6 +60,7 @@ pub(super) struct Vectors {
     pub(super) retries: IntCounterVec,
     pub(super) refused: IntCounterVec,
     pub(super) abandoned: IntCounterVec,
+    pub(super) signals_ignored: IntCounterVec,
     pub(super) queue_wait: HistogramVec,
     pub(super) upstream_duration: HistogramVec,
     /// By class, over all lanes.
@@ -136,6 +137,7 @@ impl Metrics {
             Event::Retried { lane, reason } => self.lane(lane).retried(*reason),
             Event::Refused { lane, reason } => self.lane(lane).refused(*reason),
             Event::Abandoned { lane } => self.lane(lane).abandoned.inc(),
+            Event::SignalIgnored { lane, .. } => self.lane(lane).signals_ignored.inc(),
             // Gauges at the next scrape.
             Event::Paused { .. } | Event::LimitLearnt { .. } | Event::Commanded { .. } => (),
         }
@@ -178,6 +180,7 @@ impl Vectors {
         let counters = |name: &str, help: &str, labels: &[&str]| {
             registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
         };
+        let by_lane = |name: &str, help: &str| counters(name, help, &["lane"]);
         let histograms = |name: &str, help: &str, label: &str, buckets: &[f64]| {
             let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
             registered(registry, HistogramVec::new(options, &[label])?)
@@ -193,21 +196,15 @@ impl Vectors {
                 "Tries at the upstream by the status that it answered; \"none\" when no response came.",
                 &["lane", "status"],
             )?,
-            offered: counters(
+            offered: by_lane(
                 "tidegate_offered_total",
                 "Requests that arrived for the lane, whatever became of them.",
-                &["lane"],
             )?,
-            accepted: counters(
+            accepted: by_lane(
                 "tidegate_accepted_total",
                 "Requests that the upstream's limiter let through.",
-                &["lane"],
             )?,
-            throttled: counters(
-                "tidegate_throttled_total",
-                "Requests that the upstream's limiter refused.",
-                &["lane"],
-            )?,
+            throttled: by_lane("tidegate_throttled_total", "Requests that the upstream's limiter refused.")?,
             retries: counters(
                 "tidegate_retries_total",
                 "Requests that went back to their queue to be sent again.",
@@ -218,10 +215,13 @@ impl Vectors {
                 "Requests that could not be served and were answered at once.",
                 &["lane", "reason"],
             )?,
-            abandoned: counters(
+            abandoned: by_lane(
                 "tidegate_abandoned_total",
                 "Clients that left while their request waited; nothing of it was sent.",
-                &["lane"],
+            )?,
+            signals_ignored: by_lane(
+                "tidegate_signals_ignored_total",
+                "Fields and bodies of the upstream that should tell of a limit, and were malformed or absurd.",
             )?,
             queue_wait: histograms(
                 "tidegate_queue_wait_seconds",
@@ -453,6 +453,7 @@ mod tests {
             Event::Retried { lane: Arc::clone(&lane), reason: RetryReason::Throttled },
             Event::Refused { lane: Arc::clone(&lane), reason: RefusalReason::QueueFull },
             Event::Abandoned { lane: Arc::clone(&lane) },
+            Event::SignalIgnored { lane: Arc::clone(&lane), signal: "x-ratelimit-reset".into() },
         ] {
             metrics.event(&event);
         }
@@ -475,6 +476,7 @@ mod tests {
             r#"tidegate_refused_total{lane="messages@3f9a",reason="queue_full"} 1"#,
             r#"tidegate_refused_total{lane="messages@3f9a",reason="deadline"} 0"#,
             r#"tidegate_abandoned_total{lane="messages@3f9a"} 1"#,
+            r#"tidegate_signals_ignored_total{lane="messages@3f9a"} 1"#,
             r#"tidegate_queue_depth{lane="messages@3f9a"} 3"#,
             r#"tidegate_in_flight{lane="messages@3f9a"} 2"#,
             r#"tidegate_lane_pace_requests_per_second{lane="messages@3f9a"} 9.5"#,

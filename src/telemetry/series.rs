@@ -29,6 +29,7 @@ pub(super) struct LaneSeries {
     pub(super) accepted: IntCounter,
     pub(super) throttled: IntCounter,
     pub(super) abandoned: IntCounter,
+    pub(super) signals_ignored: IntCounter,
     pub(super) queue_wait: Histogram,
     pub(super) upstream_duration: Histogram,
     retries: Vec<(RetryReason, IntCounter)>,
@@ -92,6 +93,7 @@ impl LaneSeries {
             accepted: vectors.accepted.with_label_values(&[label]),
             throttled: vectors.throttled.with_label_values(&[label]),
             abandoned: vectors.abandoned.with_label_values(&[label]),
+            signals_ignored: vectors.signals_ignored.with_label_values(&[label]),
             queue_wait: vectors.queue_wait.with_label_values(&[label]),
             upstream_duration: vectors.upstream_duration.with_label_values(&[label]),
             retries: RETRY_REASONS.into_iter().map(retry).collect(),
@@ -149,6 +151,7 @@ impl LaneSeries {
         drop(vectors.accepted.remove_label_values(&[lane]));
         drop(vectors.throttled.remove_label_values(&[lane]));
         drop(vectors.abandoned.remove_label_values(&[lane]));
+        drop(vectors.signals_ignored.remove_label_values(&[lane]));
         drop(vectors.queue_wait.remove_label_values(&[lane]));
         drop(vectors.upstream_duration.remove_label_values(&[lane]));
         for (reason, _) in &self.retries {

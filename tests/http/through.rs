@@ -54,6 +54,16 @@ impl Told {
         self.attempts.lock().unwrap().clone()
     }
 
+    /// What the API said of limits and made no sense.
+    pub(crate) fn ignored_signals(&self) -> Vec<String> {
+        let events = self.events.lock().unwrap();
+        let signal = |event: &Event| match event {
+            Event::SignalIgnored { signal, .. } => Some(signal.clone()),
+            _ => None,
+        };
+        events.iter().filter_map(signal).collect()
+    }
+
     pub(crate) fn stale_retries(&self) -> usize {
         let events = self.events.lock().unwrap();
         let stale = |event: &&Event| matches!(event, Event::Retried { reason: RetryReason::Stale, .. });

@@ -43,6 +43,13 @@ impl Lanes {
     ) {
         let longest = self.settings.retry.retry_after_max.as_secs_f64();
         let Some(lane) = self.roster.get_mut(index) else { return };
+        // A refusal for a node that is not there is heard by the lane: nobody else would hold back.
+        let outcome = match outcome {
+            Outcome::Limited(hint) if !self.shared.has(hint.level, &lane.key) => {
+                Outcome::Limited(Hint { level: Level::Route, ..hint })
+            }
+            outcome => outcome,
+        };
         let answer_at = |level: Level| match outcome {
             Outcome::Accepted => Answer::Accepted,
             Outcome::Limited(hint) if hint.level == level => {

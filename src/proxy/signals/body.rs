@@ -1,56 +1,75 @@
-//! What a refusal's body tells: the two generations of Genesys Cloud's, and the sign that a route has for its own.
+//! What a refusal's body tells, and the sign that a route has for its own.
 //!
-//! The older one names the limit and its window, the newer one the time to wait:
+//! Genesys Cloud's, in two generations: the older one names the limit and its window, the newer one the time to wait.
+//! Some of its layers name the limit's key alone.
 //!
 //! ```json
 //! {"code":"too.many.requests","message":"Rate limit exceeded the maximum [300] requests within [60] seconds"}
 //! {"code":"too.many.requests.retry.after",
 //!  "message":"Rate limit exceeded the maximum. Retry the request in [42] seconds"}
 //! ```
+//!
+//! Discord's `{"message":"You are being rate limited.","retry_after":64.57,"global":false}`, and GitHub's sentence about
+//! a secondary limit, after which its documentation asks for a minute.
 
-use super::{count, hint, limit, wait};
+use super::limits::NAME_BYTES_MAX;
+use super::{Dialects, Said, count, quantity, wait};
 use crate::config::RefusalSign;
-use crate::control::{AnnouncedBy, Announcement, Level, Outcome, Report};
+use crate::control::{AnnouncedBy, Announcement, Level, Outcome};
 use http::header::CONTENT_TYPE;
 use http::response::Parts;
-use serde::Deserialize;
+use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-/// Could the body change or add to what the head said?
-pub(in crate::proxy) fn is_worth_reading(report: &Report, head: &Parts, sign: Option<&RefusalSign>) -> bool {
-    match report.outcome {
-        Outcome::Limited(_) => is_json(head),
-        _ => sign.is_some_and(|sign| sign.status == head.status),
+impl Said {
+    /// Could the body change or add to what the head said?
+    pub fn is_body_worth_reading(&self, head: &Parts, sign: Option<&RefusalSign>) -> bool {
+        match self.report.outcome {
+            Outcome::Limited(_) => is_json(head),
+            _ => self.is_doubtful || sign.is_some_and(|sign| sign.status == head.status),
+        }
     }
 }
 
-/// Adds what `body` says. A body with the route's sign makes a refusal of whatever the status says.
-pub(in crate::proxy) fn add_body(report: &mut Report, head: &Parts, body: &[u8], sign: Option<&RefusalSign>) {
-    if sign.is_some_and(|sign| sign.status == head.status && contains(body, sign.body.as_bytes())) {
-        report.outcome = Outcome::Limited(hint(&head.headers));
+impl Dialects {
+    /// Adds what `body` says. A body with the route's sign makes a refusal of whatever the status says.
+    pub fn add_body(&self, said: &mut Said, head: &Parts, body: &[u8], sign: Option<&RefusalSign>) {
+        let is_sign = |sign: &RefusalSign| sign.status == head.status && contains(body, sign.body.as_bytes());
+        if sign.is_some_and(is_sign) || (said.is_doubtful && contains(body, SECONDARY.as_bytes())) {
+            *said = self.refusal(&head.headers);
+        }
+        let Outcome::Limited(hint) = &mut said.report.outcome else { return };
+        if !is_json(head) {
+            return;
+        }
+        let Ok(body) = serde_json::from_slice::<Value>(body) else { return };
+        let text = |key| body.get(key).and_then(Value::as_str).unwrap_or_default();
+        let message = text("message");
+        // The fields win (RFC 9110 10.2.3).
+        if hint.retry_after.is_none() {
+            hint.retry_after = body.get("retry_after").and_then(|seconds| {
+                let seconds = seconds.as_f64().filter(|seconds| *seconds >= 0.0);
+                if seconds.is_none() {
+                    said.ignored.push(Cow::Borrowed("retry_after"));
+                }
+                seconds.map(wait::bounded)
+            });
+        }
+        if contains(message.as_bytes(), SECONDARY.as_bytes()) {
+            hint.retry_after = hint.retry_after.or(Some(SECONDARY_WAIT));
+        }
+        if body.get("global") == Some(&Value::Bool(true)) {
+            hint.level = Level::Credential;
+        }
+        if text("code").starts_with(GENESYS) {
+            hint.retry_after = hint.retry_after.or_else(|| retry_in(message));
+            let key = key_in(message);
+            hint.level = key.map_or(hint.level, level_of);
+            said.report.announced.extend(limit_of(message, key));
+        }
     }
-    let Outcome::Limited(hint) = &mut report.outcome else { return };
-    if !is_json(head) {
-        return;
-    }
-    let Ok(refusal) = serde_json::from_slice::<Refusal<'_>>(body) else { return };
-    if !refusal.code.starts_with(CODE) {
-        return;
-    }
-    // The header wins (RFC 9110 10.2.3).
-    hint.retry_after = hint.retry_after.or_else(|| retry_in(&refusal.message));
-    report.announced.extend(limit_of(&refusal.message));
-}
-
-/// The wire shape of Genesys Cloud's errors, as far as it is read.
-#[derive(Deserialize)]
-struct Refusal<'a> {
-    #[serde(borrow)]
-    code: Cow<'a, str>,
-    #[serde(borrow)]
-    message: Cow<'a, str>,
 }
 
 fn retry_in(message: &str) -> Option<Duration> {
@@ -58,18 +77,38 @@ fn retry_in(message: &str) -> Option<Duration> {
     Some(wait::bounded(seconds.into()))
 }
 
-fn limit_of(message: &str) -> Option<Announcement> {
-    let requests = between(message, "exceeded the maximum [", "] requests").and_then(limit)?;
-    let window = between(message, "requests within [", "] seconds").and_then(limit)?;
+fn limit_of(message: &str, key: Option<&str>) -> Option<Announcement> {
+    let number = |before, after| between(message, before, after).and_then(quantity).flatten();
+    let requests = number("exceeded the maximum [", "] requests")?;
+    let window = number("requests within [", "] seconds")?;
     Some(Announcement {
-        name: Arc::clone(&NAME),
+        name: key.map_or_else(|| Arc::clone(&NAME), Arc::from),
         source: AnnouncedBy::Body,
         requests,
         used: Some(requests),
         reset: None,
         window: Some(Duration::from_secs(window.into())),
-        level: Level::default(),
+        level: key.map(level_of).unwrap_or_default(),
     })
+}
+
+/// The key of a limit of Genesys Cloud, such as `client.credentials.token.rate.per.minute`.
+fn key_in(message: &str) -> Option<&str> {
+    let mut words = message.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_')));
+    words.find(|word| word.contains(".rate.per.") && word.len() <= NAME_BYTES_MAX)
+}
+
+/// Whom a limit is on, by its key. A user's limit is on all tokens of that user: there is no such node, and the token is
+/// the nearest that holds nobody else back.
+fn level_of(key: &str) -> Level {
+    let mut words = key.split('.');
+    if words.clone().any(|word| matches!(word, "token" | "user")) {
+        Level::Credential
+    } else if words.next() == Some("org") {
+        Level::Upstream
+    } else {
+        Level::default()
+    }
 }
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
@@ -88,15 +127,19 @@ fn is_json(head: &Parts) -> bool {
     subtype.eq_ignore_ascii_case("json") || subtype.to_ascii_lowercase().ends_with("+json")
 }
 
-/// What the codes of both generations begin with.
-const CODE: &str = "too.many.requests";
+/// What the codes of both of Genesys Cloud's generations begin with.
+const GENESYS: &str = "too.many.requests";
+
+/// GitHub's limits beside the one that it counts in headers.
+const SECONDARY: &str = "secondary rate limit";
+const SECONDARY_WAIT: Duration = Duration::from_mins(1);
 
 static NAME: LazyLock<Arc<str>> = LazyLock::new(|| "body".into());
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::Hint;
+    use crate::control::{Hint, Report};
     use http::{Response, StatusCode};
 
     fn read(status: u16, fields: &[(&str, &str)], body: &str, sign: Option<&RefusalSign>) -> Report {
@@ -105,11 +148,12 @@ mod tests {
             response = response.header(*name, *value);
         }
         let parts = response.body(()).unwrap().into_parts().0;
-        let mut report = super::super::head(parts.status, &parts.headers);
-        if is_worth_reading(&report, &parts, sign) {
-            add_body(&mut report, &parts, body.as_bytes(), sign);
+        let dialects = Dialects::new("example.com", []);
+        let mut said = dialects.head(parts.status, &parts.headers);
+        if said.is_body_worth_reading(&parts, sign) {
+            dialects.add_body(&mut said, &parts, body.as_bytes(), sign);
         }
-        report
+        said.report
     }
 
     fn limited(seconds: Option<u64>) -> Outcome {
@@ -183,5 +227,56 @@ mod tests {
         );
         assert_eq!(read(401, &[JSON], body, Some(&sign)).outcome, Outcome::Accepted);
         assert_eq!(read(400, &[JSON], body, None).outcome, Outcome::Accepted);
+    }
+
+    #[test]
+    fn a_limit_s_key_says_whom_it_is_on() {
+        let told = |key: &str| {
+            let report = read(429, &[JSON], &OLD.replace("Rate limit", &format!("Rate limit [{key}]")), None);
+            let Outcome::Limited(hint) = report.outcome else { panic!("{report:?}") };
+            assert_eq!(hint.level, report.announced[0].level);
+            (hint.level, report.announced[0].name.to_string())
+        };
+        for (key, level) in [
+            ("client.credentials.token.rate.per.minute", Level::Credential),
+            ("token.rate.per.minute", Level::Credential),
+            ("ui.token.rate.per.minute", Level::Credential),
+            ("org.app.user.rate.per.minute", Level::Credential),
+            ("org.user.rate.per.minute", Level::Credential),
+            ("org.rate.per.minute", Level::Upstream),
+            ("flows.query.rate.per.minute", Level::Route),
+        ] {
+            assert_eq!(told(key), (level, key.to_owned()));
+        }
+        assert_eq!(told("no key"), (Level::Route, "body".to_owned()));
+        assert_eq!(told(&format!("{}.rate.per.minute", "x".repeat(60))).1, "body");
+    }
+
+    #[test]
+    fn discord_tells_seconds_with_decimals_and_whether_everything_waits() {
+        let body = r#"{"message":"You are being rate limited.","retry_after":64.57,"global":true}"#;
+        let waits = |fields: &[(&str, &str)], body: &str| {
+            let Outcome::Limited(hint) = read(429, fields, body, None).outcome else { panic!("{body}") };
+            (hint.retry_after.map(|wait| wait.as_secs_f64()), hint.level)
+        };
+        assert_eq!(waits(&[JSON], body), (Some(64.57), Level::Credential));
+        assert_eq!(waits(&[JSON, ("retry-after", "65")], body), (Some(65.0), Level::Credential));
+        assert_eq!(waits(&[JSON], &body.replace("true", "false")), (Some(64.57), Level::Route));
+        for bad in ["-1", "\"soon\"", "null", "[]"] {
+            assert_eq!(waits(&[JSON], &body.replace("64.57", bad)).0, None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn github_s_secondary_limit_is_a_403_that_only_its_body_tells() {
+        let body = r#"{"message":"You have exceeded a secondary rate limit. Please wait a few minutes."}"#;
+        let github = ("x-github-request-id", "C0DE:1");
+        let left = ("x-ratelimit-remaining", "4000");
+        assert_eq!(read(403, &[JSON, github, left], body, None).outcome, limited(Some(60)));
+        assert_eq!(read(429, &[JSON, github, left], body, None).outcome, limited(Some(60)));
+        assert_eq!(read(403, &[JSON, github, ("retry-after", "5")], body, None).outcome, limited(Some(5)));
+        let other = body.replace("secondary rate limit", "boundary");
+        assert_eq!(read(403, &[JSON, github, left], &other, None).outcome, Outcome::Accepted);
+        assert_eq!(read(403, &[JSON, left], body, None).outcome, Outcome::Accepted, "it is not GitHub");
     }
 }

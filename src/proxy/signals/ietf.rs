@@ -6,10 +6,16 @@
 //! | 04 to 06 | the same three, and `RateLimit-Policy: 10;w=1, 50;w=60` |
 //! | 07 | `RateLimit: limit=100, remaining=50, reset=5`, and the policies as before |
 //! | 08 on | `RateLimit-Policy: "burst";q=100;w=60` with `RateLimit: "burst";r=50;t=30` |
+//!
+//! GitLab has the three under these names too, and `RateLimit-Observed`, `RateLimit-ResetTime` and `RateLimit-Name`
+//! beside them; its reset is a moment.
 
-use super::{count, single, wait};
+use super::fields::Fields;
+use super::limits::{LIMITS_MAX, Limits, NAME_BYTES_MAX, is_name};
+use super::{count, wait};
+use crate::config::ResetUnit;
 use crate::control::{AnnouncedBy, Announcement, Level, Quota};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderName;
 use sfv::{BareItem, Dictionary, Item, List, ListEntry, Parameters, Parser};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -27,38 +33,78 @@ struct Policy {
 struct Standing {
     remaining: Option<u32>,
     reset: Option<Duration>,
+    /// One of the numbers was none that makes sense.
+    is_odd: bool,
+}
+
+impl Standing {
+    fn of(remaining: Option<i64>, reset: Option<i64>) -> Self {
+        let left = remaining.and_then(|left| u32::try_from(left).ok());
+        let end = reset.and_then(seconds).and_then(wait::sensible);
+        let is_odd = remaining.is_some() != left.is_some() || reset.is_some() != end.is_some();
+        Self { remaining: left, reset: end, is_odd }
+    }
 }
 
 /// Adds what these fields announce: one limit for each policy, and how it stands where that is told.
-pub(super) fn announced(headers: &HeaderMap, all: &mut Vec<Announcement>) {
-    let policies: Vec<Policy> = list(headers, &POLICY)
-        .into_iter()
-        .flatten()
-        .filter_map(|item| policy(&item))
-        .take(LIMITS_MAX)
-        .collect();
-    match list(headers, &STATE) {
-        Some(standings) => named(&policies, &standings, all),
-        None => nameless(policies, headers, all),
+/// Of a refusal, a reset counts that belongs to no known limit, too.
+pub(super) fn announced(fields: &mut Fields<'_>, is_refusal: bool, limits: &mut Limits) {
+    let mut policies = Vec::new();
+    for item in list(fields, &POLICY).unwrap_or_default().iter().filter(|item| counts_requests(item)) {
+        match policy(item) {
+            Some(policy) if policies.len() < LIMITS_MAX => policies.push(policy),
+            Some(_) => break,
+            None => fields.ignore(&POLICY),
+        }
+    }
+    match fields.joined(&STATE).map(|state| (items(&state), dictionary(&state))) {
+        Some((Some(items), _)) => {
+            let standing = |item: &Item| Standing::of(integer(&item.params, "r"), integer(&item.params, "t"));
+            let standings: Vec<_> =
+                items.iter().filter_map(|item| Some((name_of(item)?, standing(item)))).collect();
+            if standings.iter().any(|(_, standing)| standing.is_odd) {
+                fields.ignore(&STATE);
+            }
+            named(&policies, &standings, limits);
+        }
+        Some((None, Some(in_force))) => {
+            if in_force.1.is_odd {
+                fields.ignore(&STATE);
+            }
+            nameless(policies, Some(in_force), Arc::clone(&PLAIN), limits);
+        }
+        state => {
+            if state.is_some() {
+                fields.ignore(&STATE);
+            }
+            let in_force = three_fields(fields, &mut policies);
+            let name =
+                fields.read(&GITLAB_NAME, |name| is_name(name).then(|| format!("{NAME}:{name}").into()));
+            if in_force.is_none() && is_refusal && fields.read(&REMAINING, count).is_none_or(|left| left == 0)
+            {
+                limits.waits(reset(fields));
+            }
+            nameless(policies, in_force, name.unwrap_or_else(|| Arc::clone(&PLAIN)), limits);
+        }
     }
 }
 
 /// Draft 08 on: each policy has a name, and the item of that name says how it stands.
-fn named(policies: &[Policy], standings: &[Item], all: &mut Vec<Announcement>) {
+fn named(policies: &[Policy], standings: &[(&str, Standing)], limits: &mut Limits) {
     for policy in policies {
         let Some(name) = &policy.name else { continue };
-        let told = standings.iter().find(|item| name_of(item) == Some(name));
-        let standing = told.map(|item| Standing {
-            remaining: integer(&item.params, "r").and_then(|left| u32::try_from(left).ok()),
-            reset: integer(&item.params, "t").and_then(seconds),
-        });
-        all.push(policy.announcement(format!("{NAME}:{name}").into(), standing.unwrap_or_default()));
+        let told = standings.iter().find(|(known, _)| known == name).map(|(_, standing)| *standing);
+        limits.add(policy.announcement(format!("{NAME}:{name}").into(), told.unwrap_or_default()));
+    }
+    // Of a limit whose size is not told it is known all the same when there is room again.
+    let is_known = |name: &str| policies.iter().any(|policy| policy.name.as_deref() == Some(name));
+    for (_, standing) in standings.iter().filter(|(name, _)| !is_known(name)) {
+        limits.waits(standing.reset.filter(|_| standing.remaining == Some(0)));
     }
 }
 
 /// Drafts to 07: one limit is in force, and policies have no names.
-fn nameless(mut policies: Vec<Policy>, headers: &HeaderMap, all: &mut Vec<Announcement>) {
-    let in_force = dictionary(headers).or_else(|| three_fields(headers, &mut policies));
+fn nameless(policies: Vec<Policy>, in_force: Option<(u32, Standing)>, plain: Arc<str>, limits: &mut Limits) {
     let mut in_force =
         in_force.map(|(requests, standing)| (Policy { name: None, requests, window: None }, standing));
     let is_only = policies.len() + usize::from(in_force.is_some()) == 1
@@ -67,49 +113,59 @@ fn nameless(mut policies: Vec<Policy>, headers: &HeaderMap, all: &mut Vec<Announ
         let standing = in_force.take_if(|(limit, _)| limit.requests == policy.requests);
         let name = match &policy.name {
             Some(name) => format!("{NAME}:{name}").into(),
-            None if is_only => Arc::clone(&PLAIN),
+            None if is_only => Arc::clone(&plain),
             None => policy.quota(),
         };
-        all.push(policy.announcement(name, standing.map(|(_, standing)| standing).unwrap_or_default()));
+        limits.add(policy.announcement(name, standing.map(|(_, standing)| standing).unwrap_or_default()));
     }
     if let Some((limit, standing)) = in_force {
-        all.push(limit.announcement(Arc::clone(&PLAIN), standing));
+        limits.add(limit.announcement(plain, standing));
     }
 }
 
 /// Draft 07: everything in one field.
-fn dictionary(headers: &HeaderMap) -> Option<(u32, Standing)> {
-    let members: Dictionary = Parser::new(&joined(headers, &STATE)?).parse().ok()?;
+fn dictionary(field: &[u8]) -> Option<(u32, Standing)> {
+    let members: Dictionary = Parser::new(field).parse().ok()?;
     let member = |key| match members.get(key) {
         Some(ListEntry::Item(item)) => item.bare_item.as_integer().map(i64::from),
         _ => None,
     };
     let requests = member("limit").and_then(positive)?;
-    let remaining = member("remaining").and_then(|left| u32::try_from(left).ok());
-    Some((requests, Standing { remaining, reset: member("reset").and_then(seconds) }))
+    Some((requests, Standing::of(member("remaining"), member("reset"))))
 }
 
 /// Drafts 00 to 06: a field for each number. The first item of the limits is in force, those with a window are
 /// policies.
-fn three_fields(headers: &HeaderMap, policies: &mut Vec<Policy>) -> Option<(u32, Standing)> {
-    let limits = list(headers, &LIMIT)?;
-    let requests = limits.first()?.bare_item.as_integer().map(i64::from).and_then(positive)?;
+fn three_fields(fields: &mut Fields<'_>, policies: &mut Vec<Policy>) -> Option<(u32, Standing)> {
+    let told = list(fields, &LIMIT)?;
+    let Some(requests) = told.first().and_then(|limit| limit.bare_item.as_integer()).map(i64::from) else {
+        fields.ignore(&LIMIT);
+        return None;
+    };
+    // Zero and less stand for "unknown".
+    let requests = positive(requests)?;
     if policies.is_empty() {
-        let told = limits.iter().filter_map(policy).filter(|policy| policy.window.is_some());
+        let told = told.iter().filter_map(policy).filter(|policy| policy.window.is_some());
         policies.extend(told.take(LIMITS_MAX));
     }
-    let remaining = single(headers, &REMAINING).and_then(count);
-    // Some send the moment here, as they would in X-RateLimit-Reset.
-    let reset = single(headers, &RESET).and_then(|text| wait::reset(text, headers));
-    Some((requests, Standing { remaining, reset }))
+    let remaining = fields.read(&REMAINING, count);
+    let observed = || fields.read(&GITLAB_OBSERVED, count).map(|used| requests.saturating_sub(used));
+    let remaining = remaining.or_else(observed);
+    Some((requests, Standing { remaining, reset: reset(fields), is_odd: false }))
 }
 
-/// `100;w=60` or `"burst";q=100;w=60`. Other units than requests are for others to count.
+/// Some send the moment here, as they would in X-RateLimit-Reset.
+fn reset(fields: &mut Fields<'_>) -> Option<Duration> {
+    [&RESET, &GITLAB_RESET].into_iter().find_map(|name| wait::reset(fields, name, ResetUnit::Seconds))
+}
+
+/// Other units than requests are for others to count.
+fn counts_requests(item: &Item) -> bool {
+    item.params.get("qu").is_none_or(|unit| unit.as_string().is_some_and(|unit| unit.as_str() == REQUESTS))
+}
+
+/// `100;w=60` or `"burst";q=100;w=60`.
 fn policy(item: &Item) -> Option<Policy> {
-    if item.params.get("qu").is_some_and(|unit| unit.as_string().is_none_or(|unit| unit.as_str() != REQUESTS))
-    {
-        return None;
-    }
     let (name, requests) = match name_of(item) {
         Some(name) if name.len() <= NAME_BYTES_MAX => (Some(name.to_owned()), integer(&item.params, "q")?),
         Some(_) => return None,
@@ -166,18 +222,20 @@ fn seconds(number: i64) -> Option<Duration> {
 }
 
 /// The items of a list; `None` when the field is not there, or is no list of items.
-fn list(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<Item>> {
-    let members: List = Parser::new(&joined(headers, name)?).parse().ok()?;
+fn list(fields: &mut Fields<'_>, name: &HeaderName) -> Option<Vec<Item>> {
+    let items = items(&fields.joined(name)?);
+    if items.is_none() {
+        fields.ignore(name);
+    }
+    items
+}
+
+fn items(field: &[u8]) -> Option<Vec<Item>> {
+    let members: List = Parser::new(field).parse().ok()?;
     members
         .into_iter()
         .map(|member| if let ListEntry::Item(item) = member { Some(item) } else { None })
         .collect()
-}
-
-/// All lines of a field, as one.
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
-    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-    (!lines.is_empty()).then(|| lines.join(&b", "[..]))
 }
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -185,6 +243,9 @@ const STATE: HeaderName = HeaderName::from_static("ratelimit");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+const GITLAB_RESET: HeaderName = HeaderName::from_static("ratelimit-resettime");
+const GITLAB_OBSERVED: HeaderName = HeaderName::from_static("ratelimit-observed");
+const GITLAB_NAME: HeaderName = HeaderName::from_static("ratelimit-name");
 
 /// The unit that a limit counts unless it says otherwise.
 const REQUESTS: &str = "requests";
@@ -192,15 +253,9 @@ const REQUESTS: &str = "requests";
 const NAME: &str = "ratelimit";
 static PLAIN: LazyLock<Arc<str>> = LazyLock::new(|| NAME.into());
 
-/// A response that tells of more limits than this is not believed beyond them.
-const LIMITS_MAX: usize = 8;
-
-/// A longer name is none that a person gave.
-const NAME_BYTES_MAX: usize = 64;
-
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Told, headers, told};
+    use super::super::tests::{Told, headers, ignored, told};
 
     fn read(fields: &[(&'static str, &str)]) -> Vec<Told> {
         told(&headers(fields))
@@ -281,6 +336,26 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_make_no_sense_are_counted() {
+        for (state, is_odd) in [
+            ("\"a\";r=1;t=9", false),
+            ("\"a\";r=-1;t=9", true),
+            ("\"a\";r=1;t=99999999", true),
+            ("limit=10, remaining=1, reset=9", false),
+            ("limit=10, remaining=-1", true),
+            ("limit=10, reset=99999999", true),
+            ("limit=0", true),
+            ("((", true),
+        ] {
+            let found = ignored(&headers(&[("ratelimit", state)]));
+            assert_eq!(found, if is_odd { &["ratelimit"][..] } else { &[] }, "{state}");
+        }
+        for (policy, is_odd) in [("\"a\";q=5", false), ("\"a\";q=5;qu=\"bytes\"", false), ("\"a\"", true)] {
+            assert_eq!(ignored(&headers(&[("ratelimit-policy", policy)])).is_empty(), !is_odd, "{policy}");
+        }
+    }
+
+    #[test]
     fn what_counts_something_else_or_nothing_is_left_out() {
         for policy in [
             "\"a\";q=10;w=1;qu=\"content-bytes\"",
@@ -304,6 +379,6 @@ mod tests {
         let long = format!("\"{}\";q=10", "x".repeat(65));
         assert_eq!(read(&[("ratelimit-policy", &long)]), []);
         let many = vec!["10;w=1"; 100].join(",");
-        assert_eq!(read(&[("ratelimit-policy", &many)]).len(), super::LIMITS_MAX);
+        assert_eq!(read(&[("ratelimit-policy", &many)]).len(), super::super::limits::LIMITS_MAX);
     }
 }

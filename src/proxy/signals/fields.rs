@@ -1,0 +1,83 @@
+//! The fields of one answer: what is there is read, and what cannot be read is remembered, so that it is counted.
+
+use http::header::DATE;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
+
+/// The fields of one answer.
+pub(super) struct Fields<'a> {
+    headers: &'a HeaderMap,
+    ignored: Vec<Cow<'static, str>>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(headers: &'a HeaderMap) -> Self {
+        Self { headers, ignored: Vec::new() }
+    }
+
+    pub(super) fn has(&self, name: &HeaderName) -> bool {
+        self.headers.contains_key(name)
+    }
+
+    /// The names that are there.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a HeaderName> + use<'a> {
+        self.headers.keys()
+    }
+
+    /// The text of the first line of a field.
+    pub(super) fn first(&self, name: &HeaderName) -> Option<&'a str> {
+        self.headers.get(name)?.to_str().ok().map(str::trim)
+    }
+
+    /// What `read` makes of a field that stands there once; `None` when it is not there, or makes no sense.
+    pub(super) fn read<T>(
+        &mut self,
+        name: &HeaderName,
+        read: impl FnOnce(&'a str) -> Option<T>,
+    ) -> Option<T> {
+        let mut lines = self.headers.get_all(name).iter();
+        let (first, second) = (lines.next()?, lines.next());
+        let text = if second.is_none() { first.to_str().ok().map(str::trim) } else { None };
+        let taken = text.and_then(read);
+        if taken.is_none() {
+            self.ignore(name);
+        }
+        taken
+    }
+
+    /// All lines of a field, as one.
+    pub(super) fn joined(&self, name: &HeaderName) -> Option<Vec<u8>> {
+        let lines: Vec<&[u8]> = self.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+        (!lines.is_empty()).then(|| lines.join(&b", "[..]))
+    }
+
+    /// Remembers that a field made no sense.
+    pub(super) fn ignore(&mut self, name: &HeaderName) {
+        if !self.ignored.iter().any(|known| *known == name.as_str()) {
+            self.ignored.push(Cow::Owned(name.as_str().to_owned()));
+        }
+    }
+
+    /// Those that made no sense, by name.
+    pub(super) fn into_ignored(self) -> Vec<Cow<'static, str>> {
+        self.ignored
+    }
+
+    /// What the origin took for the time when it answered, in seconds since 1970: its own Date, so that its clock may be
+    /// wrong.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a moment without a Date beside it has only the wall clock"
+    )]
+    pub(super) fn now(&self) -> f64 {
+        let date =
+            self.headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        since_1970(date.unwrap_or_else(SystemTime::now)).as_secs_f64()
+    }
+}
+
+/// From 1970 to `moment`; nothing before that.
+pub(super) fn since_1970(moment: SystemTime) -> Duration {
+    moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
