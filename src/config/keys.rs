@@ -4,7 +4,7 @@ use super::log::{LogFormat, LogLevel};
 use super::problem::Origin;
 use super::reader::Reader;
 use super::token::token;
-use super::value::{address, bytes, count, parsed, text, time, word};
+use super::value::{address, bytes, count, parsed, text, time, truth, word};
 use super::{AdmissionSettings, Config, ReplayPolicy};
 use crate::control::{LawName, LawSettings, Quota};
 use std::path::PathBuf;
@@ -91,6 +91,7 @@ pub(super) fn law(table: &mut Reader<'_>, law_key: &'static str, law: &mut LawSe
     if let Some(period) = table.read("probe_period", time(Duration::from_secs(5)..=HOUR)) {
         law.probe_period_seconds = period.as_secs_f64();
     }
+    table.set(&mut law.shared, "shared", truth);
 }
 
 /// The longest that a request may wait, in `[queue]` and in a lane.

@@ -199,6 +199,7 @@ fn complete(tree: &mut Table) {
         ("rate", tree.at("law.rate").cloned()),
         ("ceiling", tree.at("law.ceiling").cloned()),
         ("probe_period", tree.at("law.probe_period").cloned()),
+        ("shared", tree.at("law.shared").cloned()),
         ("deadline", tree.at("queue.deadline").cloned()),
         ("per", default(Value::Text("credential".to_owned()))),
     ];

@@ -89,6 +89,8 @@ pub struct LawSettings {
     pub start_doubling_seconds: f64,
     /// How often to pay about one refused call to learn of a raised limit, in seconds (5 to 3600).
     pub probe_period_seconds: f64,
+    /// Others whose refusals are not seen here share the limit: take a part of it, and leave them theirs.
+    pub shared: bool,
 }
 
 impl Default for LawSettings {
@@ -99,6 +101,7 @@ impl Default for LawSettings {
             start_rate: Rate::new(4.0),
             start_doubling_seconds: 0.5,
             probe_period_seconds: 45.0,
+            shared: false,
         }
     }
 }

@@ -32,6 +32,9 @@ impl Learnt {
             self.refused_at = at;
             return;
         }
+        if self.contended.is_some() && !self.starting {
+            return self.episode_contended(at);
+        }
         let gap = (at - self.episode_at).min(1e6);
         if gap < EPISODE_SECONDS && !self.starting {
             self.history.still_saturated(at);
@@ -43,7 +46,8 @@ impl Learnt {
         let reading = self.reading(at, climbed);
         let first = std::mem::take(&mut self.starting);
         if first {
-            self.rate = self.rate.min(reading.short);
+            let least = if self.contended.is_some() { self.least_contended() } else { 0.0 };
+            self.rate = self.rate.min(reading.short.max(least));
         } else if let Some(held) = self.rounds.held() {
             let fitted = self.fit(now).filter(|fit| (fit.rate() - held.rate).abs() > 0.02 * held.rate);
             self.episode_held(now, at, held, reading);

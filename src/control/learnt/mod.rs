@@ -4,8 +4,10 @@
 //! **Start**: from a slow pace, doubling while something waits, until the first refusal. **Servo**: each refusal
 //! episode measures the limit from saturation to saturation ([`measure`]); the pace goes to it and then
 //! creeps, so that the next refusal comes about one probe period later. **Held**: when a window explains the refusals
-//! ([`fit`]), or readings mean a round number ([`round`]), the pace stands exactly there; once a period it creeps above, to be refused once. No refusal
-//! for long: **climb**, ever faster. Beside these, **blocks** and long windows ([`window`]).
+//! ([`fit`]), or readings mean a round number ([`round`]), the pace stands exactly there; once a period it creeps
+//! above, to be refused once. No refusal for long: **climb**, ever faster. Where others share the limit, none of this
+//! ([`contended`]). Beside these,
+//! **blocks** and long windows ([`window`]).
 //!
 //! # Why
 //! Plain AIMD knows a limit only to within its own step and pays for that in refusals for ever. Here the decrease
@@ -13,6 +15,7 @@
 //! which something waited (no stale growth after a quiet hour), a held number does not creep between probes (the
 //! phase that was found stays found), and a refusal at a held number shifts the phase before it cuts.
 
+mod contended;
 mod episode;
 mod fit;
 mod hold_back;
@@ -21,18 +24,19 @@ mod prior;
 mod round;
 mod told;
 mod window;
+mod words;
 
 use self::prior::Beginning;
 pub(super) use self::prior::Prior;
 
+use self::contended::Contended;
 use self::hold_back::HoldBack;
 use self::measure::History;
-use self::round::{Held, Rounds, Source};
+use self::round::{Held, Rounds};
 use self::window::{Block, Blocks, LongWindow};
 use super::law::{Answer, Shift, Stamp, doubled};
 use super::rate::Rate;
 use super::settings::LawSettings;
-use super::{LimitModel, LimitSource, LimitView};
 use std::collections::VecDeque;
 
 /// A lane in which nothing waited for this long (or two intervals) was idle.
@@ -86,6 +90,8 @@ pub(super) struct Learnt {
     window: Option<LongWindow>,
     rounds: Rounds,
     born: f64,
+    /// Others share the limit.
+    contended: Option<Contended>,
     began: Beginning,
 }
 
@@ -95,10 +101,11 @@ impl Learnt {
         let (mut rate, mut starting, mut window) = (settings.start_rate.get(), true, None);
         if let Some(prior) = prior {
             (rate, starting) = (prior.rate, prior.starting);
-            if let Some(held) = prior.held {
+            if let Some(held) = prior.held.filter(|_| !settings.shared) {
                 rounds.inherit(held);
             }
-            window = prior.window.map(|(requests, seconds)| LongWindow::new(requests, seconds, now));
+            let window_known = prior.window.filter(|_| !settings.shared);
+            window = window_known.map(|(requests, seconds)| LongWindow::new(requests, seconds, now));
             // Where a budget holds back, the pace stands above it.
             rate = window.map_or(rate, |window| rate.max(1.1 * window.rate()));
         }
@@ -131,6 +138,7 @@ impl Learnt {
             window,
             rounds,
             born: now,
+            contended: settings.shared.then(|| Contended::new(now)),
             began: prior.map_or(Beginning::Here, |prior| prior.beginning),
         };
         if !starting {
@@ -197,6 +205,8 @@ impl Learnt {
     fn grow(&mut self, elapsed: f64) {
         if self.starting {
             self.rate = doubled(self.rate, elapsed.min(0.5) / self.doubling_seconds);
+        } else if self.contended.is_some() {
+            self.grow_contended(elapsed);
         } else {
             self.pressed += elapsed;
             match self.rounds.held() {
@@ -282,6 +292,9 @@ impl Learnt {
 
     fn block_ended(&mut self, now: f64, block: Block) {
         let refusals = self.recent_refusals.iter().copied();
+        if self.contended.is_some() {
+            return self.block_ended_contended(block);
+        }
         let found = self.blocks.ended(now, block, self.window, &self.history, refusals);
         let Some(window) = found else { return };
         self.window = Some(window);
@@ -348,40 +361,5 @@ impl Learnt {
         }
         let servo = ((self.base * 100.0).round() / 100.0, 1.0);
         Some(self.rounds.held().map_or(servo, |held| (held.requests, held.window_seconds)))
-    }
-
-    /// The limit in words, and how sure.
-    pub(super) fn limit(&self) -> Option<LimitView> {
-        let (requests, window_seconds) = self.believes()?;
-        let episodes = self.episodes;
-        let unit = match window_seconds {
-            1.0 => "a second".to_owned(),
-            60.0 => "a minute".to_owned(),
-            seconds => format!("in {seconds} s"),
-        };
-        let (says, confidence) = if self.is_remembered() {
-            (format!("{requests} requests {unit}: remembered from an earlier run, not met again yet"), 0.5)
-        } else if self.window.is_some() {
-            (format!("{requests} requests {unit}, then nothing until the window ends"), 0.8)
-        } else if let Some(held) = self.rounds.held() {
-            let (why, sure) = match held.source {
-                Source::Told(_) => ("as the API announced", 0.98),
-                Source::Fit => ("the window that explains the refusals", 0.95),
-                Source::Round => ("the round number that the measures mean", 0.85),
-            };
-            (format!("{requests} requests {unit}: {why}, in {episodes} episodes"), sure - 5.0 * held.margin)
-        } else {
-            let sure = (0.2 + 0.1 * f64::from(episodes.min(5))).min(0.7);
-            (format!("about {requests} requests {unit}: measured in {episodes} episodes"), sure)
-        };
-        let source = self.window.map(|window| window.source).or_else(|| match self.rounds.held()?.source {
-            Source::Told(source) => Some(source),
-            Source::Fit | Source::Round => None,
-        });
-        let is_window =
-            self.window.is_some() || self.rounds.held().is_some_and(|held| held.source != Source::Round);
-        let model = if is_window { LimitModel::FixedWindow } else { LimitModel::Unknown };
-        let source = source.unwrap_or(LimitSource::Learnt);
-        Some(LimitView { requests, window_seconds, model, source, confidence, says })
     }
 }

@@ -11,6 +11,10 @@ const LONG_SECONDS: f64 = 5.0;
 impl Learnt {
     /// The API says that so many requests may be made in a window of so many seconds.
     pub(in crate::control) fn told(&mut self, now: f64, requests: u32, seconds: f64, source: LimitSource) {
+        // The number is for all who share it.
+        if self.contended.is_some() {
+            return;
+        }
         if seconds >= LONG_SECONDS {
             let known = self.window.is_some_and(|window| window.is_of(requests, seconds));
             if !known {
