@@ -43,6 +43,9 @@ pub(crate) struct Scenario {
     pub(crate) law: Option<String>,
     #[serde(default)]
     pub(crate) fixed_rate: Option<String>,
+    /// The operator says that others use the limit.
+    #[serde(default)]
+    pub(crate) shared: bool,
     /// What the operator lets lanes reach.
     #[serde(default)]
     pub(crate) ceiling: Option<String>,

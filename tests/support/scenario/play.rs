@@ -30,6 +30,7 @@ pub(crate) fn ours(scenario: &Scenario) -> Box<dyn Machine> {
     if let Some(rate) = &scenario.fixed_rate {
         settings.law.fixed_rate = rate.parse::<Quota>().expect("a rate").rate();
     }
+    settings.law.shared = scenario.shared;
     settings.ceiling = scenario.ceiling.as_ref().map(|text| text.parse().expect("a ceiling"));
     let class =
         |production: super::Production| ClassSettings { name: "production".into(), share: production.share };
