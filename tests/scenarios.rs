@@ -80,9 +80,18 @@ struct Spoken {
     /// The window's length is told too.
     #[serde(default)]
     window: bool,
+    /// A header that lies: `spent` says of every answer that nothing is left.
+    #[serde(default)]
+    lie: Option<Lie>,
     /// Of this limit alone, by its place; else of all.
     #[serde(default)]
     of: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Lie {
+    Spent,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -276,6 +285,7 @@ fn play(scenario: &Scenario, seed: u64) -> World {
         seconds => RetryAfter::Seconds(seconds),
     };
     world.headers = server.headers.map_or(Headers::Nothing, spoken);
+    world.says_spent = matches!(server.headers.and_then(|spoken| spoken.lie), Some(Lie::Spent));
     world.headers_of = server.headers.and_then(|spoken| spoken.of);
     if let Some(per_second) = server.others {
         world.others(per_second);

@@ -101,6 +101,8 @@ pub(crate) struct World {
     pub(crate) network: Network,
     pub(crate) retry_after: RetryAfter,
     pub(crate) headers: Headers,
+    /// They say of every answer that nothing is left, for a long time.
+    pub(crate) says_spent: bool,
     /// Of this limit alone, by its place.
     pub(crate) headers_of: Option<usize>,
     pub(crate) deadline_seconds: f64,
@@ -170,6 +172,7 @@ impl World {
             network: Network::default(),
             retry_after: RetryAfter::Seconds(1.0),
             headers: Headers::Nothing,
+            says_spent: false,
             headers_of: None,
             deadline_seconds: 120.0,
             credential: Box::new(|_| 1),
@@ -359,7 +362,12 @@ impl World {
             Some(index) => told.get(index..=index).unwrap_or_default(),
             None => told.as_slice(),
         };
-        let told = told.iter().filter_map(|told| self.headers.of(told)).collect();
+        let mut told: Vec<Announcement> = told.iter().filter_map(|told| self.headers.of(told)).collect();
+        if self.says_spent {
+            for told in &mut told {
+                (told.used, told.reset) = (Some(told.requests), Some(Duration::from_secs(500_000)));
+            }
+        }
         let way = self.way();
         let back = self.network.after_stall(self.now + service + way);
         self.at(back, Happening::Answer(id, answer, told));

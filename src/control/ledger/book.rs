@@ -5,6 +5,7 @@
 //! moment is known to within an interval only; then one **scout** goes ahead, which opens the next window (some begin
 //! with their first request) and brings the new numbers.
 
+use super::doubt::Doubt;
 use super::others::Others;
 use super::window::{Fit, Rounding, Window};
 use crate::control::{AnnouncedBy, Announcement, LimitModel};
@@ -27,6 +28,8 @@ const NOBODY: f64 = 0.5;
 /// In a log's window this share of the requests is kept back, one at least and two at most: departures overtake each
 /// other, and its room is seen late.
 const KEPT_SLIDING: f64 = 0.02;
+/// A budget that lasts no longer than this, in seconds, is spread over its window.
+const PACED_SECONDS: f64 = 3_700.0;
 /// A count up to this has not gone far from its start.
 const FEW: u32 = 3;
 /// Ends that move on without the count falling: it is no window that starts over.
@@ -63,6 +66,7 @@ pub(super) struct Book {
     is_said: bool,
     /// An accepted request's answer announced it. What refusals alone announce is known too late to foresee them.
     pub(super) is_vouched: bool,
+    pub(super) doubt: Doubt,
     /// Windows seen to begin, when the last one was, and the shortest time between two.
     rollovers: u32,
     began_at: f64,
@@ -112,6 +116,7 @@ impl Book {
             slides: false,
             is_said: false,
             is_vouched: false,
+            doubt: Doubt::new(),
             rollovers: 0,
             began_at: f64::NEG_INFINITY,
             gap_min: f64::INFINITY,
@@ -127,7 +132,18 @@ impl Book {
 
     /// What it calls an end is none, nor is it a log's.
     fn is_odd(&self) -> bool {
-        self.shifts >= SHIFTS_MAX
+        self.shifts >= SHIFTS_MAX || self.doubt.is_refuted()
+    }
+
+    /// Does it say how fast? A budget for longer than an hour is no pace: nobody waits for its end, so it is spent as it is
+    /// wanted, at the law's pace, until it is gone.
+    pub(super) fn is_paced(&self) -> bool {
+        self.is_timed() && self.window.hi - self.told_at <= PACED_SECONDS
+    }
+
+    /// The API said that nothing is left, of a window that is open beyond doubt.
+    fn is_said_spent(&self, now: f64, guard: f64) -> bool {
+        self.used >= self.requests && now < self.window.lo - guard - 1.0
     }
 
     /// How it counts, as far as that is known.
@@ -177,9 +193,17 @@ impl Book {
         self.window.hi
     }
 
+    /// Until when it is certain that nothing can leave, if nothing is left.
+    pub(super) fn blocked_until(&self) -> f64 {
+        self.doubt.believed_until(self.window.hi)
+    }
+
     /// One departs.
     pub(super) fn sent(&mut self, now: f64, departure: u64, guard: f64) {
         self.last = now;
+        if self.is_said_spent(now, guard) {
+            self.doubt.sent(departure);
+        }
         if self.scout.is_none() && now >= self.window.hi + guard {
             self.scout = Some((departure, now));
         }
@@ -264,6 +288,7 @@ impl Book {
             self.others.read(sent_at, used, flying);
         }
         (self.used, self.told_at) = (used, sent_at);
+        self.doubt.note(now, self.is_said_spent(now, guard));
         self.number()
     }
 
@@ -279,10 +304,14 @@ impl Book {
     /// The budget is gone until the window ends: a refusal said so.
     pub(super) fn spent(&mut self) {
         self.used = self.used.max(self.requests);
+        self.doubt.confirm();
     }
 
     /// A number that whole seconds cannot time, said once: from then on the law's own evidence counts.
     fn number(&mut self) -> Known {
+        if self.doubt.is_refuted() {
+            return Known::Nothing;
+        }
         let seconds = match self.window_told {
             Some(seconds) if !self.is_timed() => seconds,
             // One second may be told as 2, as 60 are as 61: the time between two starts tells. A reset that is always
@@ -309,9 +338,11 @@ impl Book {
 
     /// When the next one may leave, with `waiting` that could and `flying` out.
     pub(super) fn ready_at(&mut self, now: f64, waiting: usize, flying: usize, guard: f64) -> f64 {
+        let said_spent = self.is_said_spent(now, guard);
+        self.doubt.note(now, said_spent);
         if !self.is_timed() {
             let gone = (self.is_unclear() || !self.is_vouched) && self.left(flying) < 1.0;
-            return if gone { self.window.hi + guard } else { f64::NEG_INFINITY };
+            return if gone { self.doubt.until(self.window.hi + guard) } else { f64::NEG_INFINITY };
         }
         let even = self.even();
         if self.slides {
@@ -330,7 +361,10 @@ impl Book {
         let margin = if others > 0.0 { 1.0 } else { 0.0 };
         let left = self.left(flying) - kept - margin;
         if now >= end || left < 1.0 {
-            return self.window.hi + guard;
+            return self.doubt.until(self.window.hi + guard);
+        }
+        if !self.is_paced() {
+            return f64::NEG_INFINITY;
         }
         let rest = end - now;
         let pace = if others > 0.0 {
@@ -355,7 +389,7 @@ impl Book {
         let room = if self.left(flying) >= 1.0 || now >= self.window.hi + guard {
             f64::NEG_INFINITY
         } else {
-            self.window.hi + guard
+            self.doubt.until(self.window.hi + guard)
         };
         let budget = f64::from(self.requests);
         let pace =
