@@ -28,6 +28,8 @@ const NOBODY: f64 = 0.5;
 /// In a log's window this share of the requests is kept back, one at least and two at most: departures overtake each
 /// other, and its room is seen late.
 const KEPT_SLIDING: f64 = 0.02;
+/// It takes this long, in seconds, to see three short windows begin.
+const UNCLEAR_SECONDS: f64 = 6.0;
 /// A budget that lasts no longer than this, in seconds, is spread over its window.
 const PACED_SECONDS: f64 = 3_700.0;
 /// A count up to this has not gone far from its start.
@@ -50,6 +52,8 @@ pub(super) struct Book {
     /// The longest time to the end that was ever told.
     reset_max: f64,
     used: u32,
+    /// When it was first announced.
+    first_at: f64,
     /// When the request was sent whose answer told that.
     told_at: f64,
     window: Window,
@@ -106,6 +110,7 @@ impl Book {
             window_told: None,
             reset_max: 0.0,
             used: 0,
+            first_at: f64::NEG_INFINITY,
             told_at: f64::NEG_INFINITY,
             window: Window::unknown(),
             opened: (f64::NEG_INFINITY, 0.0),
@@ -155,9 +160,11 @@ impl Book {
         self.window_told.unwrap_or(self.reset_max) <= SHORT_SECONDS
     }
 
-    /// A short window, or the end of a long one? Until that is known its budget is kept, at the law's pace.
-    fn is_unclear(&self) -> bool {
-        self.window_told.is_none() && self.is_short() && !self.is_said && !self.is_odd()
+    /// A short window, or the end of a long one? For the first seconds its budget is kept, at the law's pace; what has not
+    /// started over by then is neither.
+    fn is_unclear(&self, now: f64) -> bool {
+        let is_new = now - self.first_at < UNCLEAR_SECONDS;
+        is_new && self.window_told.is_none() && self.is_short() && !self.is_said && !self.is_odd()
     }
 
     /// The window's length in seconds, as far as it is known: told, or seen when a window began, or else the next length
@@ -237,6 +244,9 @@ impl Book {
         let is_scout = let_in && self.scout.is_some_and(|(scout, _)| scout == departure);
         self.unseen = 0;
         self.is_vouched |= let_in;
+        if self.first_at == f64::NEG_INFINITY {
+            self.first_at = now;
+        }
         self.window_told = told.window.map(|window| window.as_secs_f64()).or(self.window_told);
         let (Some(used), true) = (told.used, sent_at > self.told_at) else { return Known::Nothing };
         if self.slides {
@@ -264,11 +274,14 @@ impl Book {
         }
         if !known || late || fell || goes_on || (over && (was_due || fit == Fit::Later)) {
             if known && over {
-                self.rollovers += 1;
-                if self.rollovers > 1 {
-                    self.gap_min = self.gap_min.min(sent_at - self.began_at);
+                // A count that never goes far falls in a bucket too, with every token that comes back.
+                if self.used > FEW || !self.is_short() {
+                    self.rollovers += 1;
+                    if self.rollovers > 1 {
+                        self.gap_min = self.gap_min.min(sent_at - self.began_at);
+                    }
+                    self.began_at = sent_at;
                 }
-                self.began_at = sent_at;
                 if was_due {
                     self.window.over_in_time();
                 }
@@ -315,13 +328,13 @@ impl Book {
         let seconds = match self.window_told {
             Some(seconds) if !self.is_timed() => seconds,
             // One second may be told as 2, as 60 are as 61: the time between two starts tells. A reset that is always
-            // 0, or starts that are further apart or closer, say nothing.
+            // 0, or starts that are further apart or closer, say nothing: a bucket that was waited for looks like them.
             None if self.is_short()
                 && self.rollovers > 2
                 && self.reset_max >= 1.0
-                && (0.6..2.6).contains(&self.gap_min) =>
+                && (0.8..1.25).contains(&self.gap_min) =>
             {
-                self.gap_min.round().clamp(1.0, SHORT_SECONDS)
+                1.0
             }
             _ => return Known::Nothing,
         };
@@ -341,7 +354,8 @@ impl Book {
         let said_spent = self.is_said_spent(now, guard);
         self.doubt.note(now, said_spent);
         if !self.is_timed() {
-            let gone = (self.is_unclear() || !self.is_vouched) && self.left(flying) < 1.0;
+            let is_kept = self.is_unclear(now) || (!self.is_vouched && !self.is_short());
+            let gone = is_kept && self.left(flying) < 1.0;
             return if gone { self.doubt.until(self.window.hi + guard) } else { f64::NEG_INFINITY };
         }
         let even = self.even();
