@@ -17,9 +17,13 @@ pub(super) async fn own_only(request: Request, next: Next) -> Response {
     (StatusCode::FORBIDDEN, why).into_response()
 }
 
-/// Does the request name `localhost`, an IP address, or nothing at all?
+/// Does the request name `localhost`, an IP address, or nothing at all, and come from a page of no other site?
 pub(super) fn names_own(headers: &HeaderMap) -> bool {
-    headers.get(header::HOST).is_none_or(|host| host.to_str().is_ok_and(is_own))
+    let all_own = headers.get_all(header::HOST).iter().all(|host| host.to_str().is_ok_and(is_own));
+    // Origin is `scheme://host`, or `null`: a browser sends it with whatever changes something.
+    let from = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
+    let from_own = from.is_none_or(|origin| origin.split_once("://").is_some_and(|(_, host)| is_own(host)));
+    all_own && from_own
 }
 
 fn is_own(host: &str) -> bool {
@@ -31,6 +35,21 @@ fn is_own(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_host_counts_and_so_does_the_page_that_asks() {
+        let own = |fields: &[(header::HeaderName, &str)]| {
+            let fields = fields.iter().map(|(name, value)| (name.clone(), value.parse().unwrap()));
+            names_own(&fields.collect())
+        };
+        let host = (header::HOST, "127.0.0.1:9464");
+        assert!(own(&[]));
+        assert!(own(&[host.clone(), (header::ORIGIN, "http://localhost:9464")]));
+        assert!(!own(&[host.clone(), (header::HOST, "evil.example")]));
+        for origin in ["https://evil.example", "null", ""] {
+            assert!(!own(&[host.clone(), (header::ORIGIN, origin)]), "{origin}");
+        }
+    }
 
     #[test]
     fn addresses_and_localhost_are_ours_names_are_not() {

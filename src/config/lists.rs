@@ -221,8 +221,8 @@ fn class(table: &mut Reader<'_>, routes: &Names, classes: &mut Names, config: &m
     let taken: f64 = config.lanes.classes.iter().map(|class| class.share).sum();
     if taken <= WHOLE && taken + share > WHOLE {
         let text = format!(
-            "the shares are {:.4}% with this one: together they may be 100% at most",
-            (taken + share) * 100.0
+            "the shares are {}% with this one: together they may be 100% at most",
+            ((taken + share) * 1e4).round() / 100.0
         );
         table.wrong(table.origin_of("share"), "share", text);
     }

@@ -109,6 +109,16 @@ impl Queue {
         }
     }
 
+    /// Lets the youngest of what belongs to no class rest until `until` in another's stead. Says whether there was one.
+    pub(super) fn stand_in(&mut self, until: f64) -> bool {
+        let Some(id) = self.turns.rest_youngest() else { return false };
+        if let Some(place) = self.places.get_mut(&id) {
+            place.not_before = Some(until);
+            self.resting.insert((Moment(until), id));
+        }
+        true
+    }
+
     /// Takes a ticket out; says whether it was there.
     pub(super) fn remove(&mut self, id: TicketId) -> bool {
         let Some(place) = self.places.remove(&id) else { return false };

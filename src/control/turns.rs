@@ -72,6 +72,11 @@ impl Turns {
         line.ready.insert(id);
     }
 
+    /// Takes the youngest of what belongs to no class out of those that could go, if there is one; it waits still.
+    pub(super) fn rest_youngest(&mut self) -> Option<TicketId> {
+        self.lines.first_mut()?.ready.pop_last()
+    }
+
     /// It waits no longer.
     pub(super) fn leave(&mut self, class: ClassId, id: TicketId) {
         if let Some(line) = self.line(class) {

@@ -5,7 +5,7 @@ use super::sites::{Site, Sites};
 use super::traffic::{Place, Traffic};
 use http::header::{AUTHORIZATION, COOKIE, HOST, MAX_FORWARDS, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::uri::{Authority, PathAndQuery};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use std::fmt;
 
@@ -92,6 +92,9 @@ impl Classifier {
             (_, Some(scheme), Some(authority)) => {
                 if authority.as_str().contains('@') {
                     return Err(bad("A request target may not carry user information."));
+                }
+                if *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS {
+                    return Err(bad("A request target begins with http:// or https://."));
                 }
                 let site = self.sites.named(Some(scheme), authority).ok_or_else(|| self.other_site())?;
                 Ok((site, target))

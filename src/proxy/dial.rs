@@ -169,7 +169,7 @@ fn explain_tls(error: &rustls::Error, address: &str) -> (ErrorKind, String) {
 }
 
 /// The verifier has no word of its own for this one, only its internal name.
-fn is_ca_itself(problem: &OtherError) -> bool {
+pub(super) fn is_ca_itself(problem: &OtherError) -> bool {
     problem.to_string().contains("CaUsedAsEndEntity")
 }
 

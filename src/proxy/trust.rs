@@ -1,12 +1,16 @@
 //! TLS to the upstreams: whose certificates are believed.
 
+use super::dial::is_ca_itself;
 use crate::config::UpstreamSettings;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
-    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier,
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    WantsVerifier,
 };
 use std::cell::OnceCell;
 use std::io;
@@ -82,13 +86,18 @@ impl Trust {
         }
         let platform = self.platform.get_or_init(Platform::load);
         let mut roots = platform.roots.clone();
-        if let Some(path) = &upstream.ca {
-            add_file(&mut roots, path)?;
-        }
+        let own = match &upstream.ca {
+            Some(path) => add_file(&mut roots, path)?,
+            None => Vec::new(),
+        };
         if roots.is_empty() {
             return Ok(Trusting::Nobody(platform.problems.clone()));
         }
-        let builder = builder.with_root_certificates(roots);
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        let verifier = Arc::new(OwnCertificates { verifier, own });
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         Ok(Trusting::Config(Box::new(builder.with_no_client_auth())))
     }
 }
@@ -112,18 +121,73 @@ impl Platform {
     }
 }
 
-/// Adds the certificates of a PEM file: all of them, or none and an error.
-fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TrustError> {
+/// Adds the certificates of a PEM file, and gives them: all of them, or none and an error.
+fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
     let text =
         std::fs::read(path).map_err(|source| TrustError::Unreadable { path: path.to_owned(), source })?;
     let damaged = |number, problem: String| TrustError::Damaged { path: path.to_owned(), number, problem };
-    let mut number = 0;
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        number += 1;
+    let mut all = Vec::new();
+    for (place, certificate) in CertificateDer::pem_slice_iter(&text).enumerate() {
+        let number = place + 1;
         let certificate = certificate.map_err(|error: pem::Error| damaged(number, error.to_string()))?;
-        roots.add(certificate).map_err(|error| damaged(number, error.to_string()))?;
+        roots.add(certificate.clone()).map_err(|error| damaged(number, error.to_string()))?;
+        all.push(certificate);
     }
-    if number == 0 { Err(TrustError::NoCertificate { path: path.to_owned() }) } else { Ok(()) }
+    if all.is_empty() { Err(TrustError::NoCertificate { path: path.to_owned() }) } else { Ok(all) }
+}
+
+/// The usual verification, and one case beside it: a server that shows a certificate which the operator named.
+///
+/// `openssl req -x509` makes a certificate that signed itself and may sign others. Webpki takes such a one as a CA's alone,
+/// and not from a server. Where it is byte for byte one that the operator trusts, nothing is left to doubt but its name:
+/// its dates are checked before its purpose is.
+#[derive(Debug)]
+struct OwnCertificates {
+    verifier: Arc<WebPkiServerVerifier>,
+    own: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for OwnCertificates {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.verifier.verify_server_cert(shown, intermediates, name, ocsp, now) {
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(problem)))
+                if is_ca_itself(&problem) && self.own.iter().any(|own| own == shown) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(shown)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
 }
 
 /// Believes every certificate. The handshake's signatures are checked all the same: they only say that the peer has

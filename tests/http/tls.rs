@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rcgen::{CertificateParams, DnType, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -37,10 +37,15 @@ struct TlsOrigin {
 
 impl TlsOrigin {
     async fn start(name: &str, protocols: &[&[u8]]) -> Self {
+        Self::with(name, protocols, IsCa::NoCa).await
+    }
+
+    async fn with(name: &str, protocols: &[&[u8]], is_ca: IsCa) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.is_ca = is_ca;
         params.distinguished_name.push(DnType::CommonName, format!("issued to {address}"));
         let certificate = params.self_signed(&key).unwrap();
         let (certificate, pem) = (certificate.der().clone(), certificate.pem());
@@ -241,6 +246,22 @@ async fn any_certificate_is_accepted_only_where_the_operator_said_so() {
     let wrong = TlsOrigin::start("other.example", &[b"h2", b"http/1.1"]).await;
     for (verify, status) in [(false, 200), (true, 502)] {
         let through = Through::of(&config(wrong.address, |upstream| upstream.verify = verify));
+        let response = ask(through.address, request("POST", "/", "", "abc")).await;
+        assert_eq!(response.status, status, "{}", response.text());
+    }
+}
+
+/// `openssl req -x509` makes such a one: its own CA, and the server's.
+#[tokio::test]
+async fn a_certificate_that_signed_itself_is_accepted_where_it_is_named_and_only_for_its_name() {
+    let own_ca = || IsCa::Ca(BasicConstraints::Unconstrained);
+    let named = TlsOrigin::with("localhost", &[], own_ca()).await;
+    let unnamed = TlsOrigin::with("localhost", &[], own_ca()).await;
+    let misnamed = TlsOrigin::with("other.example", &[], own_ca()).await;
+    let ca = file(&format!("{}{}", named.pem, misnamed.pem));
+    for (origin, status) in [(&named, 200), (&unnamed, 502), (&misnamed, 502)] {
+        let through =
+            Through::of(&config(origin.address, |upstream| upstream.ca = Some(ca.path().to_owned())));
         let response = ask(through.address, request("POST", "/", "", "abc")).await;
         assert_eq!(response.status, status, "{}", response.text());
     }

@@ -8,7 +8,7 @@ use crate::control::lane::SAME;
 use crate::control::law::Answer;
 use crate::control::outcome::{Hint, Outcome, Report};
 use crate::control::retry::{PAUSING_SECONDS, Rest, pause_seconds, rest, seconds_of};
-use crate::control::ticket::{Settled, Stamps, State, TicketId};
+use crate::control::ticket::{ClassId, Settled, Stamps, State, TicketId};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -145,7 +145,12 @@ impl Lanes {
         lane.node.ended();
         self.shared.ended(&lane.key);
         lane.node.hear(now, lane.queue.ready_len());
-        lane.queue.insert(id, entry.class, deadline, Some(now + seconds));
+        // The API asks one request to wait. Which one leaves at the next departure is not its affair: where the rest has one
+        // that could, it waits in a class's stead, and as many leave as would have.
+        let short = reason == RetryReason::Throttled && seconds < PAUSING_SECONDS;
+        let is_stood_in = short && entry.class != ClassId::default() && lane.queue.stand_in(now + seconds);
+        let not_before = (!is_stood_in).then_some(now + seconds);
+        lane.queue.insert(id, entry.class, deadline, not_before);
         self.events.push_back(Event::Retried { lane: Arc::clone(&lane.name), reason });
         Settled::Again
     }

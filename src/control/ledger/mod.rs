@@ -11,9 +11,10 @@
 //! seconds are told by whole seconds too coarsely to be timed by them; there the number goes to the learnt law, which
 //! holds it and finds the phase. An "end" that moves on while the count stays (a sliding log that announces its
 //! oldest entry, a bucket its next token) is no window: such a ledger is void, and its number goes to the law where its
-//! window is told.
+//! window is told. A ledger that promises too little would stop a lane for ever, were it never doubted ([`doubt`]).
 
 mod book;
+mod doubt;
 mod others;
 mod window;
 
@@ -66,7 +67,8 @@ impl Ledgers {
 
     /// The ledgers alone say when: there is one, and no refusal contradicts it.
     pub(super) fn govern(&self) -> bool {
-        self.timed().next().is_some() && self.timed().all(|book| book.strikes < STRIKES_MAX)
+        let mut paced = self.timed().filter(|book| book.is_paced()).peekable();
+        paced.peek().is_some() && paced.all(|book| book.strikes < STRIKES_MAX)
     }
 
     fn timed(&self) -> impl Iterator<Item = &Book> {
@@ -90,6 +92,7 @@ impl Ledgers {
         self.flying.remove(&departure);
         for book in &mut self.books {
             book.back(departure);
+            book.doubt.back(departure, false, false);
         }
     }
 
@@ -117,6 +120,7 @@ impl Ledgers {
         let unsaid = |book: &Book| !told.iter().any(|told| is_of(book, told));
         for book in &mut self.books {
             book.back(departure);
+            book.doubt.back(departure, let_in, matches!(answer, Answer::Refused { .. }));
             if let_in {
                 book.counted(sent_at);
             }
@@ -201,7 +205,7 @@ impl Ledgers {
     /// Until when nothing can leave, as far as that is known: the API said so, or a budget is spent.
     pub(super) fn blocked_until(&self) -> f64 {
         let flying = self.flying.len();
-        let spent = self.timed().filter(|book| book.left(flying) < 1.0).map(Book::end);
+        let spent = self.timed().filter(|book| book.left(flying) < 1.0).map(Book::blocked_until);
         spent.chain(self.pause_until).fold(f64::NEG_INFINITY, f64::max)
     }
 
@@ -299,12 +303,38 @@ mod tests {
     #[test]
     fn a_spent_budget_waits_for_the_end_and_one_goes_ahead() {
         let mut ledgers = Ledgers::default();
-        exchange(&mut ledgers, 0.0, Answer::Accepted, &[told(10, 10, 20)]);
+        exchange(&mut ledgers, 0.0, Answer::Accepted, &[told(10, 10, 9)]);
         let next = ledgers.ready_at(0.1, 5);
-        assert!(next > 20.0 && next < 20.2, "{next}");
-        assert!((ledgers.blocked_until() - 20.05).abs() < 0.01);
-        ledgers.sent(20.1);
-        assert!(ledgers.ready_at(20.1, 5) > 21.0, "the others wait for the scout");
+        assert!(next > 9.0 && next < 9.2, "{next}");
+        assert!((ledgers.blocked_until() - 9.05).abs() < 0.01);
+        ledgers.sent(9.1);
+        assert!(ledgers.ready_at(9.1, 5) > 10.0, "the others wait for the scout");
+    }
+
+    #[test]
+    fn a_long_block_is_doubted_once_and_over_when_one_is_let_in() {
+        let mut ledgers = Ledgers::default();
+        exchange(&mut ledgers, 0.0, Answer::Accepted, &[told(10, 10, 900)]);
+        let next = ledgers.ready_at(0.1, 5);
+        assert!((next - 10.05).abs() < 0.1, "{next}");
+        exchange(&mut ledgers, next, REFUSED, &[told(10, 10, 890)]);
+        assert!(ledgers.ready_at(next + 0.1, 5) > 890.0, "it was right");
+        let mut ledgers = Ledgers::default();
+        exchange(&mut ledgers, 0.0, Answer::Accepted, &[told(10, 10, 900)]);
+        let doubted = ledgers.blocked_until();
+        exchange(&mut ledgers, doubted, Answer::Accepted, &[told(10, 10, 890)]);
+        assert!(!ledgers.govern(), "it was wrong, and counts no more");
+        assert!(ledgers.ready_at(10.2, 5) < 10.2);
+    }
+
+    #[test]
+    fn a_budget_for_a_day_is_no_pace() {
+        let mut ledgers = Ledgers::default();
+        exchange(&mut ledgers, 0.0, Answer::Accepted, &[told(10_000, 10, 80_000)]);
+        assert!(!ledgers.govern());
+        assert!(ledgers.ready_at(0.1, 5) < 0.1);
+        exchange(&mut ledgers, 1.0, Answer::Accepted, &[told(10_000, 10_000, 79_999)]);
+        assert!(ledgers.ready_at(1.1, 5) > 10.0, "but a budget all the same");
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(crate) enum Whole {
     Exact,
     /// Always 0: a header that says nothing.
     Zero,
+    /// A lie: nothing is left, and that for days.
+    Spent,
 }
 
 /// Which answers have the headers.
@@ -190,12 +192,13 @@ impl Headers {
             Whole::Nearest => told.reset_seconds?.round(),
             Whole::Exact => told.reset_seconds?,
             Whole::Zero => 0.0,
+            Whole::Spent => 500_000.0,
         };
         Some(Announcement {
             name: "told".into(),
             source: AnnouncedBy::Header,
             requests: told.allowed,
-            used: Some(told.used),
+            used: Some(if self.whole == Whole::Spent { told.allowed } else { told.used }),
             reset: Some(Duration::from_secs_f64(reset)),
             window: told.window_seconds.filter(|_| self.window).map(Duration::from_secs_f64),
             level: Level::Route,

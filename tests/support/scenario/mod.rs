@@ -141,6 +141,8 @@ pub(crate) enum Rounded {
     Exact,
     /// Always 0.
     Zero,
+    /// A lie: nothing is left, and that for days.
+    Spent,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]

@@ -149,6 +149,7 @@ fn headers(spoken: Spoken) -> Headers {
         Rounded::Nearest => Whole::Nearest,
         Rounded::Exact => Whole::Exact,
         Rounded::Zero => Whole::Zero,
+        Rounded::Spent => Whole::Spent,
     };
     let on = match spoken.on {
         Answers::All => On::All,

@@ -5,28 +5,20 @@
 //! moment is known to within an interval only; then one **scout** goes ahead, which opens the next window (some begin
 //! with their first request) and brings the new numbers.
 
+mod timing;
+
+use super::doubt::Doubt;
 use super::others::Others;
 use super::window::{Fit, Rounding, Window};
 use crate::control::{AnnouncedBy, Announcement, LimitModel};
 use std::sync::Arc;
 
-/// The guard around a window's end: so many times the jitter, and at most this share of the window.
-const GUARD_JITTERS: f64 = 1.2;
-const GUARD_SHARE_MAX: f64 = 0.15;
-const GUARD_SECONDS_MIN: f64 = 0.002;
-/// This share of what the even line still has may be spent ahead of it, by a queue that is no longer than that.
-const CREDIT: f64 = 0.1;
-/// Such requests still leave this many times closer together than even, not all at once.
-const CREDIT_SPEED: f64 = 5.0;
-/// The pace is never more than so many times the even one.
-const RUSH: f64 = 5.0;
-/// A scout that is out for longer than this no longer holds up the others.
-const SCOUT_SECONDS: f64 = 1.0;
 /// Others who would spend less than this in a window are nobody.
 const NOBODY: f64 = 0.5;
-/// In a log's window this share of the requests is kept back, one at least and two at most: departures overtake each
-/// other, and its room is seen late.
-const KEPT_SLIDING: f64 = 0.02;
+/// It takes this long, in seconds, to see three short windows begin.
+const UNCLEAR_SECONDS: f64 = 6.0;
+/// A budget that lasts no longer than this, in seconds, is spread over its window.
+const PACED_SECONDS: f64 = 3_700.0;
 /// A count up to this has not gone far from its start.
 const FEW: u32 = 3;
 /// Ends that move on without the count falling: it is no window that starts over.
@@ -47,6 +39,8 @@ pub(super) struct Book {
     /// The longest time to the end that was ever told.
     reset_max: f64,
     used: u32,
+    /// When it was first announced.
+    first_at: f64,
     /// When the request was sent whose answer told that.
     told_at: f64,
     window: Window,
@@ -63,6 +57,7 @@ pub(super) struct Book {
     is_said: bool,
     /// An accepted request's answer announced it. What refusals alone announce is known too late to foresee them.
     pub(super) is_vouched: bool,
+    pub(super) doubt: Doubt,
     /// Windows seen to begin, when the last one was, and the shortest time between two.
     rollovers: u32,
     began_at: f64,
@@ -102,6 +97,7 @@ impl Book {
             window_told: None,
             reset_max: 0.0,
             used: 0,
+            first_at: f64::NEG_INFINITY,
             told_at: f64::NEG_INFINITY,
             window: Window::unknown(),
             opened: (f64::NEG_INFINITY, 0.0),
@@ -112,6 +108,7 @@ impl Book {
             slides: false,
             is_said: false,
             is_vouched: false,
+            doubt: Doubt::new(),
             rollovers: 0,
             began_at: f64::NEG_INFINITY,
             gap_min: f64::INFINITY,
@@ -127,7 +124,18 @@ impl Book {
 
     /// What it calls an end is none, nor is it a log's.
     fn is_odd(&self) -> bool {
-        self.shifts >= SHIFTS_MAX
+        self.shifts >= SHIFTS_MAX || self.doubt.is_refuted()
+    }
+
+    /// Does it say how fast? A budget for longer than an hour is no pace: nobody waits for its end, so it is spent as it is
+    /// wanted, at the law's pace, until it is gone.
+    pub(super) fn is_paced(&self) -> bool {
+        self.is_timed() && self.window.hi - self.told_at <= PACED_SECONDS
+    }
+
+    /// The API said that nothing is left, of a window that is open beyond doubt.
+    fn is_said_spent(&self, now: f64, guard: f64) -> bool {
+        self.used >= self.requests && now < self.window.lo - guard - 1.0
     }
 
     /// How it counts, as far as that is known.
@@ -139,9 +147,11 @@ impl Book {
         self.window_told.unwrap_or(self.reset_max) <= SHORT_SECONDS
     }
 
-    /// A short window, or the end of a long one? Until that is known its budget is kept, at the law's pace.
-    fn is_unclear(&self) -> bool {
-        self.window_told.is_none() && self.is_short() && !self.is_said && !self.is_odd()
+    /// A short window, or the end of a long one? For the first seconds its budget is kept, at the law's pace; what has not
+    /// started over by then is neither.
+    fn is_unclear(&self, now: f64) -> bool {
+        let is_new = now - self.first_at < UNCLEAR_SECONDS;
+        is_new && self.window_told.is_none() && self.is_short() && !self.is_said && !self.is_odd()
     }
 
     /// The window's length in seconds, as far as it is known: told, or seen when a window began, or else the next length
@@ -177,9 +187,17 @@ impl Book {
         self.window.hi
     }
 
+    /// Until when it is certain that nothing can leave, if nothing is left.
+    pub(super) fn blocked_until(&self) -> f64 {
+        self.doubt.believed_until(self.window.hi)
+    }
+
     /// One departs.
     pub(super) fn sent(&mut self, now: f64, departure: u64, guard: f64) {
         self.last = now;
+        if self.is_said_spent(now, guard) {
+            self.doubt.sent(departure);
+        }
         if self.scout.is_none() && now >= self.window.hi + guard {
             self.scout = Some((departure, now));
         }
@@ -213,6 +231,9 @@ impl Book {
         let is_scout = let_in && self.scout.is_some_and(|(scout, _)| scout == departure);
         self.unseen = 0;
         self.is_vouched |= let_in;
+        if self.first_at == f64::NEG_INFINITY {
+            self.first_at = now;
+        }
         self.window_told = told.window.map(|window| window.as_secs_f64()).or(self.window_told);
         let (Some(used), true) = (told.used, sent_at > self.told_at) else { return Known::Nothing };
         if self.slides {
@@ -240,11 +261,14 @@ impl Book {
         }
         if !known || late || fell || goes_on || (over && (was_due || fit == Fit::Later)) {
             if known && over {
-                self.rollovers += 1;
-                if self.rollovers > 1 {
-                    self.gap_min = self.gap_min.min(sent_at - self.began_at);
+                // A count that never goes far falls in a bucket too, with every token that comes back.
+                if self.used > FEW || !self.is_short() {
+                    self.rollovers += 1;
+                    if self.rollovers > 1 {
+                        self.gap_min = self.gap_min.min(sent_at - self.began_at);
+                    }
+                    self.began_at = sent_at;
                 }
-                self.began_at = sent_at;
                 if was_due {
                     self.window.over_in_time();
                 }
@@ -264,6 +288,7 @@ impl Book {
             self.others.read(sent_at, used, flying);
         }
         (self.used, self.told_at) = (used, sent_at);
+        self.doubt.note(now, self.is_said_spent(now, guard));
         self.number()
     }
 
@@ -279,20 +304,24 @@ impl Book {
     /// The budget is gone until the window ends: a refusal said so.
     pub(super) fn spent(&mut self) {
         self.used = self.used.max(self.requests);
+        self.doubt.confirm();
     }
 
     /// A number that whole seconds cannot time, said once: from then on the law's own evidence counts.
     fn number(&mut self) -> Known {
+        if self.doubt.is_refuted() {
+            return Known::Nothing;
+        }
         let seconds = match self.window_told {
             Some(seconds) if !self.is_timed() => seconds,
             // One second may be told as 2, as 60 are as 61: the time between two starts tells. A reset that is always
-            // 0, or starts that are further apart or closer, say nothing.
+            // 0, or starts that are further apart or closer, say nothing: a bucket that was waited for looks like them.
             None if self.is_short()
                 && self.rollovers > 2
                 && self.reset_max >= 1.0
-                && (0.6..2.6).contains(&self.gap_min) =>
+                && (0.8..1.25).contains(&self.gap_min) =>
             {
-                self.gap_min.round().clamp(1.0, SHORT_SECONDS)
+                1.0
             }
             _ => return Known::Nothing,
         };
@@ -300,66 +329,5 @@ impl Book {
             return Known::Nothing;
         }
         Known::Number { requests: self.requests, seconds }
-    }
-
-    /// How far from a window's end nothing leaves, with arrivals that scatter by `jitter` seconds.
-    pub(super) fn guard(&self, jitter: f64) -> f64 {
-        (GUARD_JITTERS * jitter).min(GUARD_SHARE_MAX * self.seconds()).max(GUARD_SECONDS_MIN)
-    }
-
-    /// When the next one may leave, with `waiting` that could and `flying` out.
-    pub(super) fn ready_at(&mut self, now: f64, waiting: usize, flying: usize, guard: f64) -> f64 {
-        if !self.is_timed() {
-            let gone = (self.is_unclear() || !self.is_vouched) && self.left(flying) < 1.0;
-            return if gone { self.window.hi + guard } else { f64::NEG_INFINITY };
-        }
-        let even = self.even();
-        if self.slides {
-            return self.ready_sliding(now, flying, guard);
-        }
-        if now >= self.window.hi + guard {
-            return match self.scout {
-                None => now,
-                Some((_, sent_at)) => (sent_at + SCOUT_SECONDS).max(self.last + 1.0 / even),
-            };
-        }
-        let end = self.window.lo - guard;
-        // The first window's scout may find it open for a second more (a reset that was rounded down).
-        let kept = if self.window.rounding == Rounding::Unknown { 1.0 } else { 0.0 };
-        let others = self.others();
-        let margin = if others > 0.0 { 1.0 } else { 0.0 };
-        let left = self.left(flying) - kept - margin;
-        if now >= end || left < 1.0 {
-            return self.window.hi + guard;
-        }
-        let rest = end - now;
-        let pace = if others > 0.0 {
-            self.others.share(now, left / rest)
-        } else {
-            let (opened_at, found) = self.opened;
-            let line = found * rest / (end - opened_at).max(rest);
-            let ahead = line - left;
-            let credit = CREDIT * line;
-            if ahead < credit && waiting as f64 <= credit - ahead {
-                CREDIT_SPEED * left / rest
-            } else {
-                left / rest
-            }
-        };
-        // What an idle time left over is not thrown at the API all at once.
-        (self.last + 1.0 / pace.min(RUSH * even)).min(self.window.hi + guard)
-    }
-
-    /// As [`Book::ready_at`], of a log: evenly, a little below the limit, and only while the count leaves room.
-    fn ready_sliding(&self, now: f64, flying: usize, guard: f64) -> f64 {
-        let room = if self.left(flying) >= 1.0 || now >= self.window.hi + guard {
-            f64::NEG_INFINITY
-        } else {
-            self.window.hi + guard
-        };
-        let budget = f64::from(self.requests);
-        let pace =
-            (budget - (KEPT_SLIDING * budget).clamp(1.0, 2.0)).max(0.5) / self.seconds() - self.others();
-        room.max(self.last + 1.0 / pace.max(0.05 * self.even()))
     }
 }
