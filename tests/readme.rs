@@ -97,7 +97,7 @@ fn every_option_exists() {
         .collect::<Vec<_>>()
         .concat();
     // Of other programs.
-    let foreign = ["--release", "--test", "--storage"];
+    let foreign = ["--release", "--test", "--bench", "--storage"];
     for option in options(README).iter().filter(|option| !foreign.contains(&option.as_str())) {
         assert!(
             helps.contains(&format!("{option} ")) || helps.contains(&format!("{option}\n")),
