@@ -201,6 +201,9 @@ fn complete(tree: &mut Table) {
         ("ceiling", tree.at("law.ceiling").cloned()),
         ("probe_period", tree.at("law.probe_period").cloned()),
         ("shared", tree.at("law.shared").cloned()),
+        ("headroom", tree.at("law.headroom").cloned()),
+        ("shape", tree.at("law.shape").cloned()),
+        ("burst", tree.at("law.burst").cloned()),
         ("deadline", tree.at("queue.deadline").cloned()),
         ("per", default(Value::Text("credential".to_owned()))),
     ];

@@ -56,11 +56,13 @@ pub(super) struct Stamp {
     pub(super) departure: u64,
     /// Requests in flight when it left, itself included.
     pub(super) in_flight: u32,
+    /// It left ahead of the even pace.
+    pub(super) is_ahead: bool,
 }
 
 impl Stamp {
     pub(super) fn new(number: u64, sent_at: f64) -> Self {
-        Self { number, sent_at, departure: 0, in_flight: 1 }
+        Self { number, sent_at, departure: 0, in_flight: 1, is_ahead: false }
     }
 }
 
@@ -156,12 +158,14 @@ impl Law {
     pub(super) fn new(settings: &LawSettings, prior: Option<&Prior>, now: f64) -> Self {
         match settings.name {
             LawName::Fixed => Self::Fixed(settings.fixed_rate),
-            name if settings.mode == Mode::Observe => Self::Observed(Box::new(Observed::new(name))),
+            name if settings.mode == Mode::Observe => {
+                Self::Observed(Box::new(Observed::new(name, settings.headroom)))
+            }
             LawName::Aimd => Self::Aimd(Aimd::new(settings, now)),
             LawName::Learnt => Self::Learnt(Box::new(Announced {
                 learnt: Learnt::new(settings, prior, now),
-                ledgers: Ledgers::default(),
-                in_flight: InFlight::new(),
+                ledgers: Ledgers::new(settings),
+                in_flight: InFlight::new(settings.headroom),
             })),
         }
     }

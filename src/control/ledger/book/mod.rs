@@ -66,6 +66,10 @@ pub(super) struct Book {
     pub(super) unseen: u32,
     /// Refusals that it did not foresee, lately.
     pub(super) strikes: u32,
+    /// Requests of the budget that stay unused.
+    reserve: f64,
+    /// Requests that may leave at once ahead of the even line.
+    at_once: u32,
 }
 
 /// The request that an answer is to.
@@ -114,7 +118,19 @@ impl Book {
             gap_min: f64::INFINITY,
             unseen: 0,
             strikes: 0,
+            reserve: 0.0,
+            at_once: 1,
         })
+    }
+
+    /// A book that leaves the share `headroom` of its budget unused, and lets `at_once` requests go ahead of its line.
+    pub(super) fn with(self, headroom: f64, at_once: u32) -> Self {
+        Self {
+            reserve: headroom * f64::from(self.requests),
+            at_once,
+            others: Others::beside(at_once),
+            ..self
+        }
     }
 
     /// Can requests be timed by it?
@@ -180,6 +196,11 @@ impl Book {
     /// What is left of the budget with `flying` requests out.
     pub(super) fn left(&self, flying: usize) -> f64 {
         f64::from(self.requests) - f64::from(self.used) - flying as f64
+    }
+
+    /// As [`Book::left`], without what stays unused.
+    pub(super) fn to_spend(&self, flying: usize) -> f64 {
+        self.left(flying) - self.reserve
     }
 
     /// The latest moment at which the window ends.
