@@ -98,6 +98,8 @@ pub enum LimitModel {
     TokenBucket,
     /// So many at once.
     Concurrency,
+    /// None; but beyond so many at once requests only take longer.
+    Slowdown,
     /// Not known.
     #[default]
     Unknown,
@@ -112,6 +114,7 @@ impl LimitModel {
             Self::SlidingWindow => "sliding_window",
             Self::TokenBucket => "token_bucket",
             Self::Concurrency => "concurrency",
+            Self::Slowdown => "slowdown",
             Self::Unknown => "unknown",
         }
     }
