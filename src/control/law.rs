@@ -252,6 +252,13 @@ impl Law {
         law.in_flight.is_full(now, in_flight) || law.overload.as_ref().is_some_and(Overload::is_full)
     }
 
+    /// How many may be under way at once, where that is limited.
+    pub(super) fn in_flight_max(&self) -> Option<u32> {
+        let Self::Learnt(law) = self else { return None };
+        let slow = law.overload.as_ref().and_then(Overload::max);
+        law.in_flight.max().into_iter().chain(slow).min()
+    }
+
     /// One departs; with it so many are in flight.
     pub(super) fn sent(&mut self, now: f64, in_flight: u32) -> Stamp {
         match self {

@@ -17,6 +17,7 @@
 
 use super::law::{Answer, Stamp};
 use super::{LimitModel, LimitSource, LimitView};
+use std::time::Duration;
 
 /// More than so many times the usual, and so many seconds above it, is slow.
 const SLOW_FACTOR: f64 = 2.0;
@@ -125,6 +126,12 @@ impl Overload {
     /// None may leave before an answer comes.
     pub(super) fn is_full(&self) -> bool {
         self.limit.is_some_and(|limit| f64::from(self.unanswered) + 1.0 > limit.requests)
+    }
+
+    /// The most that may be unanswered now.
+    pub(super) fn max(&self) -> Option<u32> {
+        let whole = Duration::from_secs_f64(self.limit?.requests.clamp(0.0, 1e9)).as_secs();
+        u32::try_from(whole).ok()
     }
 
     /// It holds something back, or did a moment ago: what waits does not wait for the pace.
@@ -309,7 +316,6 @@ mod tests {
     use super::*;
     use std::cmp::Reverse;
     use std::collections::BinaryHeap;
-    use std::time::Duration;
 
     /// `clients` who ask again as soon as they have their answer, of so many workers; the way takes 20 ms.
     struct Pool {
@@ -340,7 +346,7 @@ mod tests {
         fn run(&mut self, seconds: f64, service: impl Fn(u32) -> f64) -> (f64, u32) {
             (self.answered, self.most) = (0, 0);
             let until = self.now + seconds;
-            let micros = |seconds: f64| Duration::from_secs_f64(seconds).as_micros() as u64;
+            let micros = |seconds: f64| u64::try_from(Duration::from_secs_f64(seconds).as_micros()).unwrap();
             // Clients come one by one in the first two seconds, as a start lets them.
             while self.now < until {
                 let come = self.now >= 2.0 || f64::from(self.law.unanswered) < self.now * 4.0 + 1.0;

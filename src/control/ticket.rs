@@ -168,6 +168,8 @@ pub struct LaneView {
     pub classes: Vec<ClassView>,
     /// Requests sent whose exchange is not over.
     pub in_flight: usize,
+    /// How many may be under way at once; `None` where nothing says so.
+    pub in_flight_max: Option<u32>,
     /// Requests that the limiter let through.
     pub accepted_total: u64,
     /// Requests that the limiter refused.
