@@ -96,6 +96,7 @@ pub(super) fn law(table: &mut Reader<'_>, law_key: &'static str, law: &mut LawSe
     table.set(&mut law.headroom, "headroom", headroom);
     table.set(&mut law.shape, "shape", word(SHAPES));
     table.set(&mut law.burst, "burst", count(1..=1_000_000));
+    table.set(&mut law.slowness, "slowness", truth);
 }
 
 /// The longest that a request may wait, in `[queue]` and in a lane.

@@ -204,6 +204,7 @@ fn complete(tree: &mut Table) {
         ("headroom", tree.at("law.headroom").cloned()),
         ("shape", tree.at("law.shape").cloned()),
         ("burst", tree.at("law.burst").cloned()),
+        ("slowness", tree.at("law.slowness").cloned()),
         ("deadline", tree.at("queue.deadline").cloned()),
         ("per", default(Value::Text("credential".to_owned()))),
     ];

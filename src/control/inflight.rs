@@ -106,6 +106,11 @@ impl InFlight {
         })
     }
 
+    /// The cap.
+    pub(super) fn max(&self) -> Option<u32> {
+        self.cap.map(|cap| cap.requests)
+    }
+
     /// The pace that the cap makes, in requests/s.
     pub(super) fn pace(&self) -> Option<f64> {
         let (cap, seconds) = (self.cap?, self.usual_seconds?);

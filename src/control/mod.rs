@@ -25,6 +25,7 @@ mod ledger;
 mod memory;
 mod orders;
 mod outcome;
+mod overload;
 mod pacer;
 mod queue;
 mod rate;
@@ -49,6 +50,6 @@ pub use settings::{
     ClassSettings, LaneRule, LanesSettings, LawSettings, Mode, QueueSettings, RetrySettings, Shape,
 };
 pub use ticket::{
-    ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, Refusal, Settled, Step, Ticket,
-    TicketId,
+    AnnouncedView, ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, Refusal, Settled, Step,
+    Ticket, TicketId,
 };

@@ -129,6 +129,8 @@ pub struct LawSettings {
     pub shape: Shape,
     /// Requests that [`Shape::Burst`] lets an idle lane send at once, 1 to 1000000.
     pub burst: u32,
+    /// Holds requests back from an API that only takes longer for them.
+    pub slowness: bool,
 }
 
 impl LawSettings {
@@ -151,6 +153,7 @@ impl Default for LawSettings {
             headroom: 0.0,
             shape: Shape::Smooth,
             burst: 10,
+            slowness: true,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Every metric of the program: names, labels, help texts and bounds, here and nowhere else.
 
+use super::levels::Levels;
 use super::series::{LaneSeries, OTHER, Series};
 use super::sink;
 use crate::control::{Event, LaneView, Mode};
@@ -11,29 +12,6 @@ use prometheus::{
     Registry, TextEncoder,
 };
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// How full everything bounded is now, apart from the lanes: what the rest of the program tells at a scrape.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Levels {
-    /// Lanes that may exist.
-    pub lanes_max: usize,
-    /// Tickets that may wait in one lane.
-    pub queue_tickets_max: usize,
-    /// Request bytes kept for replays.
-    pub replay_buffer_bytes: usize,
-    /// Request bytes that may be kept for replays.
-    pub replay_buffer_bytes_max: usize,
-    /// Client connections.
-    pub client_connections: usize,
-    /// Client connections that may be open.
-    pub client_connections_max: usize,
-    /// Callers that have a quota of their own at the door.
-    pub admission_callers: usize,
-    /// Callers that may have one; 0 when there is no quota.
-    pub admission_callers_max: usize,
-    /// Is the program stopping?
-    pub draining: bool,
-}
 
 /// The registry and all that is in it.
 #[derive(Debug)]
@@ -73,10 +51,15 @@ struct Gauges {
     queue_depth: IntGaugeVec,
     class_queue_depth: IntGaugeVec,
     in_flight: IntGaugeVec,
+    in_flight_max: IntGaugeVec,
     pace: GaugeVec,
     limit: GaugeVec,
     paused: GaugeVec,
     observed: IntGaugeVec,
+    announced: GaugeVec,
+    announced_remaining: GaugeVec,
+    announced_reset: GaugeVec,
+    announced_window: GaugeVec,
     lanes: IntGauge,
     lanes_max: IntGauge,
     queue_tickets_max: IntGauge,
@@ -253,6 +236,9 @@ impl Gauges {
         };
         let real =
             |name: &str, help: &str| registered(registry, GaugeVec::new(Opts::new(name, help), &["lane"])?);
+        let told = |name: &str, help: &str| {
+            registered(registry, GaugeVec::new(Opts::new(name, help), &["lane", "limit"])?)
+        };
         let one = |name: &str, help: &str| gauge(registry, name, help);
         Ok(Self {
             queue_depth: whole("tidegate_queue_depth", "Requests that wait for their pass.", "lane")?,
@@ -262,16 +248,21 @@ impl Gauges {
                 "class",
             )?,
             in_flight: whole("tidegate_in_flight", "Requests sent whose exchange is not over.", "lane")?,
-            pace: real(
-                "tidegate_lane_pace_requests_per_second",
-                "How fast requests of the lane may leave now.",
-            )?,
+            in_flight_max: whole("tidegate_lane_in_flight_max", "Most requests at once, as learnt.", "lane")?,
+            pace: real("tidegate_lane_pace_requests_per_second", "How fast requests may leave now.")?,
             limit: real(
                 "tidegate_lane_limit_requests_per_second",
                 "The limit that the lane has learnt or was told; absent while none is known.",
             )?,
             paused: real("tidegate_lane_paused_seconds", "For how much longer the lane holds back.")?,
             observed: whole("tidegate_lane_observed", "1 in a dry run (mode observe), else 0.", "lane")?,
+            announced: told("tidegate_announced_requests", "Requests that a window takes, as the API says.")?,
+            announced_remaining: told(
+                "tidegate_announced_remaining_requests",
+                "Requests that are left of the announced window; what is out counts as spent.",
+            )?,
+            announced_reset: told("tidegate_announced_reset_seconds", "Until the announced window ends.")?,
+            announced_window: told("tidegate_announced_window_seconds", "The announced window's length.")?,
             lanes: one("tidegate_lanes", "Lanes that exist.")?,
             lanes_max: one("tidegate_lanes_max", "Lanes that may exist.")?,
             queue_tickets_max: one("tidegate_queue_tickets_max", "Requests that may wait in one lane.")?,
@@ -282,10 +273,7 @@ impl Gauges {
                 "tidegate_client_connections_max",
                 "Connections of clients that may be open; further ones wait.",
             )?,
-            callers: one(
-                "tidegate_admission_callers",
-                "Callers that have a quota of their own at the door.",
-            )?,
+            callers: one("tidegate_admission_callers", "Callers with a quota of their own at the door.")?,
             callers_max: one(
                 "tidegate_admission_callers_max",
                 "Callers that may have one, beyond which they share; 0 when there is no quota.",
@@ -321,10 +309,16 @@ impl Gauges {
         self.queue_depth.reset();
         self.class_queue_depth.reset();
         self.in_flight.reset();
+        self.in_flight_max.reset();
         self.pace.reset();
         self.limit.reset();
         self.paused.reset();
         self.observed.reset();
+        for gauge in
+            [&self.announced, &self.announced_remaining, &self.announced_reset, &self.announced_window]
+        {
+            gauge.reset();
+        }
     }
 
     /// Lanes that share the label `other` are summed; of their limits none can be told.
@@ -338,10 +332,22 @@ impl Gauges {
         self.class_queue_depth.with_label_values(&[OTHER]).add(signed(unclassed));
         self.in_flight.with_label_values(&[label]).add(signed(lane.in_flight));
         self.pace.with_label_values(&[label]).add(lane.pace);
+        if let Some(max) = lane.in_flight_max.filter(|_| label != OTHER) {
+            self.in_flight_max.with_label_values(&[label]).set(i64::from(max));
+        }
         let observed = self.observed.with_label_values(&[label]);
         observed.set(observed.get().max(i64::from(lane.mode == Mode::Observe)));
         let paused: Gauge = self.paused.with_label_values(&[label]);
         paused.set(paused.get().max(lane.paused_seconds));
+        for told in lane.announced.iter().filter(|_| label != OTHER) {
+            let labels = [label, told.name.as_ref()];
+            self.announced.with_label_values(&labels).set(f64::from(told.requests));
+            self.announced_remaining.with_label_values(&labels).set(told.remaining);
+            self.announced_window.with_label_values(&labels).set(told.window_seconds);
+            if let Some(seconds) = told.reset_seconds {
+                self.announced_reset.with_label_values(&labels).set(seconds);
+            }
+        }
         if let Some(limit) = lane.limit.as_ref().filter(|limit| label != OTHER && limit.window_seconds > 0.0)
         {
             self.limit.with_label_values(&[label]).set(limit.requests / limit.window_seconds);
@@ -398,7 +404,7 @@ const UPSTREAM_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{ClassView, LaneKey, LimitView, RefusalReason, RetryReason};
+    use crate::control::{AnnouncedView, ClassView, LaneKey, LimitView, RefusalReason, RetryReason};
     use crate::control::{LawName, LimitModel, LimitSource};
     use http::StatusCode;
     use std::time::Duration;
@@ -419,9 +425,17 @@ mod tests {
                 confidence: 0.9,
                 says: "300/min".into(),
             }),
+            announced: vec![AnnouncedView {
+                name: "minute".into(),
+                requests: 300,
+                remaining: 17.0,
+                reset_seconds: Some(12.5),
+                window_seconds: 60.0,
+            }],
             queue_depth,
             classes: vec![ClassView { name: "production".into(), share: 0.5, queue_depth: 1 }],
             in_flight: 2,
+            in_flight_max: Some(8),
             accepted_total: 7,
             throttled_total: 1,
             paused_seconds: 1.5,
@@ -485,9 +499,14 @@ mod tests {
             r#"tidegate_signals_ignored_total{lane="messages@3f9a"} 1"#,
             r#"tidegate_queue_depth{lane="messages@3f9a"} 3"#,
             r#"tidegate_in_flight{lane="messages@3f9a"} 2"#,
+            r#"tidegate_lane_in_flight_max{lane="messages@3f9a"} 8"#,
             r#"tidegate_lane_pace_requests_per_second{lane="messages@3f9a"} 9.5"#,
             r#"tidegate_lane_limit_requests_per_second{lane="messages@3f9a"} 5"#,
             r#"tidegate_lane_paused_seconds{lane="messages@3f9a"} 1.5"#,
+            r#"tidegate_announced_requests{lane="messages@3f9a",limit="minute"} 300"#,
+            r#"tidegate_announced_remaining_requests{lane="messages@3f9a",limit="minute"} 17"#,
+            r#"tidegate_announced_reset_seconds{lane="messages@3f9a",limit="minute"} 12.5"#,
+            r#"tidegate_announced_window_seconds{lane="messages@3f9a",limit="minute"} 60"#,
             r#"tidegate_queue_wait_seconds_bucket{lane="messages@3f9a",le="0.2"} 1"#,
             r#"tidegate_class_queue_wait_seconds_bucket{class="other",le="0.2"} 1"#,
             r#"tidegate_class_queue_wait_seconds_count{class="production"} 1"#,

@@ -37,8 +37,8 @@ use self::hold_back::HoldBack;
 use self::measure::History;
 use self::round::{Held, Rounds};
 use self::window::{Block, Blocks, LongWindow};
-use super::law::{Answer, Shift, Stamp, doubled};
-use super::rate::Rate;
+use super::law::{Answer, Shift, Stamp};
+use super::rate::{Rate, doubled};
 use super::settings::LawSettings;
 use std::collections::VecDeque;
 

@@ -15,7 +15,7 @@ use super::measure::History;
 use crate::control::announcement::{AnnouncedBy, Announcement};
 use crate::control::law::{Answer, Stamp};
 use crate::control::ledger::Ledgers;
-use crate::control::{LawName, LimitModel, LimitSource, LimitView};
+use crate::control::{AnnouncedView, LawName, LimitModel, LimitSource, LimitView};
 use std::collections::VecDeque;
 
 /// Refusals closer together than this are one episode.
@@ -140,6 +140,11 @@ impl Observed {
         self.history.saturated(at);
         self.episode_at = at;
         self.episodes = self.episodes.saturating_add(1);
+    }
+
+    /// What the API announces.
+    pub(in crate::control) fn announced(&self, now: f64) -> Vec<AnnouncedView> {
+        self.ledgers.views(now)
     }
 
     /// The limit in numbers: requests, and the window in seconds.

@@ -24,7 +24,7 @@ use super::jitter::Jitter;
 use super::law::Answer;
 use super::retry::PAUSING_SECONDS;
 use super::settings::LawSettings;
-use super::ticket::{LimitSource, LimitView};
+use super::ticket::{AnnouncedView, LimitSource, LimitView};
 use std::collections::BTreeMap;
 
 /// Limits that one node keeps ledgers of; a further one takes the place of the one unseen for longest.
@@ -239,6 +239,15 @@ impl Ledgers {
     pub(super) fn believes(&self) -> Option<(f64, f64)> {
         let book = self.tightest()?;
         Some((f64::from(book.requests), book.seconds()))
+    }
+
+    /// Each announced limit as it was last told; of several by one name the newest.
+    pub(super) fn views(&self, now: f64) -> Vec<AnnouncedView> {
+        let flying = self.flying.len();
+        let mut books: Vec<&Book> = self.books.iter().collect();
+        books.sort_by(|a, b| a.name.cmp(&b.name).then(a.unseen.cmp(&b.unseen)));
+        books.dedup_by(|later, kept| later.name == kept.name);
+        books.into_iter().map(|book| book.view(now, flying)).collect()
     }
 
     fn tightest(&self) -> Option<&Book> {

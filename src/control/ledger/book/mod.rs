@@ -10,7 +10,7 @@ mod timing;
 use super::doubt::Doubt;
 use super::others::Others;
 use super::window::{Fit, Rounding, Window};
-use crate::control::{AnnouncedBy, Announcement, LimitModel};
+use crate::control::{AnnouncedBy, AnnouncedView, Announcement, LimitModel};
 use std::sync::Arc;
 
 /// Others who would spend less than this in a window are nobody.
@@ -201,6 +201,18 @@ impl Book {
     /// As [`Book::left`], without what stays unused.
     pub(super) fn to_spend(&self, flying: usize) -> f64 {
         self.left(flying) - self.reserve
+    }
+
+    /// As it is shown, with `flying` requests out.
+    pub(super) fn view(&self, now: f64, flying: usize) -> AnnouncedView {
+        let reset = (self.window.hi - now).max(0.0);
+        AnnouncedView {
+            name: Arc::clone(&self.name),
+            requests: self.requests,
+            remaining: self.left(flying).max(0.0),
+            reset_seconds: self.window.hi.is_finite().then_some(reset),
+            window_seconds: self.seconds(),
+        }
     }
 
     /// The latest moment at which the window ends.
