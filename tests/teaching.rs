@@ -124,6 +124,7 @@ proptest! {
             if answer > 2 {
                 one.answer(id, Outcome::Accepted);
             } else {
+                one.ask();
                 let before = one.view().pace;
                 one.answer(id, refused(wait_ms.map(|millis| f64::from(millis) / 1e3)));
                 prop_assert!(one.view().pace <= before * (1.0 + 1e-9), "{before} to {}", one.view().pace);
@@ -152,11 +153,11 @@ proptest! {
             })
             .collect();
         one.now += 0.05;
+        one.ask();
         let paces: Vec<f64> = out
             .into_iter()
             .map(|id| {
                 one.answer(id, refused(None));
-                one.now += 0.001;
                 one.view().pace
             })
             .collect();
@@ -199,6 +200,8 @@ proptest! {
             one.ask();
             let Some(id) = one.started(one.now + 10.0) else { continue };
             one.now += RTT;
+            // Time has passed, and the pace may have grown by it.
+            one.ask();
             let before = (one.view().pace, one.view().limit);
             match other {
                 0 => one.answer(id, Outcome::Failed),
@@ -233,11 +236,12 @@ proptest! {
         prop_assert!(one.view().pace <= 1.03 * before, "{before} to {}", one.view().pace);
     }
 
-    /// With a count in every answer nothing is sent that the budget does not hold, at any shape of demand.
+    /// With a count in every answer nothing is sent that the budget does not hold, at any shape of demand. (In a block of
+    /// more than ten seconds one request asks whether the count means what it says: not here.)
     #[test]
     fn an_announced_budget_is_never_exceeded(
         requests in 5_u32..200,
-        window in 10_u32..90,
+        window in 3_u32..10,
         burst in 1_u32..60,
         headroom in 0.0_f64..0.5,
         gaps in proptest::collection::vec((1_u32..30, 0_u32..20_000), 1..40),

@@ -1,11 +1,10 @@
 //! Every metric of the program: names, labels, help texts and bounds, here and nowhere else.
 
 use super::levels::Levels;
-use super::series::{LaneSeries, OTHER, Series};
+use super::series::{LaneSeries, OTHER, Series, method_label};
 use super::sink;
 use crate::control::{Event, LaneView, Mode};
 use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
-use http::Method;
 use prometheus::core::Collector;
 use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -355,11 +354,6 @@ impl Gauges {
     }
 }
 
-/// A method as a label: what is not in the list could be anything, and as many.
-pub(super) fn method_label(method: &Method) -> &'static str {
-    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or(OTHER)
-}
-
 fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
     let options = Opts::new("tidegate_build_info", "Always 1; the labels say what is running.")
         .const_label("version", env!("CARGO_PKG_VERSION"))
@@ -391,8 +385,6 @@ fn signed(value: usize) -> i64 {
 
 /// Lane labels that may have series.
 const SERIES_LANES_MAX: usize = 1_000;
-/// Methods that are told apart.
-const METHODS: [&str; 9] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"];
 /// From "not at all" to the default deadline; finest where a hundred threads at a usual limit wait.
 const QUEUE_BUCKETS: [f64; 20] = [
     0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0, 60.0,
