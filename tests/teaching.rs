@@ -240,7 +240,7 @@ proptest! {
     /// more than ten seconds one request asks whether the count means what it says: not here.)
     #[test]
     fn an_announced_budget_is_never_exceeded(
-        requests in 5_u32..200,
+        requests in 60_u32..200,
         window in 3_u32..10,
         burst in 1_u32..60,
         headroom in 0.0_f64..0.5,

@@ -398,7 +398,7 @@ mod tests {
     use super::*;
     use crate::control::{AnnouncedView, ClassView, LaneKey, LimitView, RefusalReason, RetryReason};
     use crate::control::{LawName, LimitModel, LimitSource};
-    use http::StatusCode;
+    use http::{Method, StatusCode};
     use std::time::Duration;
 
     fn view(name: &str, queue_depth: usize) -> LaneView {

@@ -268,7 +268,14 @@ impl Book {
             self.first_at = now;
         }
         self.window_told = told.window.map(|window| window.as_secs_f64()).or(self.window_told);
-        let (Some(used), true) = (told.used, sent_at > self.told_at) else { return Known::Nothing };
+        let Some(used) = told.used else { return Known::Nothing };
+        if sent_at <= self.told_at {
+            // Of requests that left together, in any order, the largest count of this window is the newest.
+            if self.at_once > 1 && !self.slides && sent_at >= self.opened.0 {
+                self.used = self.used.max(used);
+            }
+            return Known::Nothing;
+        }
         if self.slides {
             self.hear_sliding(now, sent_at, used, flying, told);
             return Known::Nothing;
