@@ -15,7 +15,9 @@ mod credential;
 mod dial;
 mod error;
 mod failure;
+mod framing;
 mod headers;
+mod host;
 mod learn;
 mod pool;
 mod respond;
@@ -24,6 +26,7 @@ mod sending;
 pub mod signals;
 mod sites;
 mod socket;
+mod strict;
 mod tracked;
 mod traffic;
 mod trust;
@@ -43,6 +46,7 @@ use body::{Budget, Replay};
 use bytes::Bytes;
 use classify::{Classifier, Intent, Wanted};
 use error::{BoxError, ErrorKind, ProxyError};
+use framing::Fault;
 use headers::Via;
 use http::header::EXPECT;
 use http::{Request, Response, Version};
@@ -197,6 +201,9 @@ impl Shared {
         B::Error: Into<BoxError>,
     {
         let (mut head, body) = request.into_parts();
+        if let Some(fault) = head.extensions.get::<Fault>() {
+            return Err((*fault).into());
+        }
         let Wanted { site, target, place } = match self.classifier.intent(&mut head)? {
             Intent::Forward(wanted) => wanted,
             Intent::AnswerOptions => {
