@@ -1,13 +1,14 @@
 //! What does this request want? Its head becomes an [`Intent`], or a sentence about why it is not served.
 
 use super::error::{ErrorKind, ProxyError};
+use super::grammar::is_framing_in_disguise;
 use super::host::is_host;
 use super::sites::{Site, Sites};
 use super::traffic::{Place, Traffic};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, MAX_FORWARDS, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use std::fmt;
 
 /// Reads heads.
@@ -92,13 +93,18 @@ impl Classifier {
                 if !valid || !host.as_ref().is_none_or(same) {
                     return Err(bad("The :authority is not valid, or Host contradicts it."));
                 }
+                if !target.as_str().starts_with('/') && target.as_str() != "*" {
+                    return Err(bad("The :path does not begin with a slash."));
+                }
                 if scheme.is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
                     return Err(bad("The :scheme is neither http nor https."));
                 }
                 let named = authority.or(host.as_ref());
-                let named = named.ok_or(bad("Neither :authority nor Host says which host is meant."))?;
+                let named =
+                    named.ok_or_else(|| bad("Neither :authority nor Host says which host is meant."))?;
                 Ok(self.sites.leading(target, Some(named)))
             }
+            _ if host.is_none() && head.version != Version::HTTP_10 => Err(bad("The Host field is missing.")),
             // Absolute form: it wins over Host, which some clients fill with the proxy's name.
             (_, Some(scheme), Some(authority)) => {
                 if !is_host(authority.as_str().as_bytes()) {
@@ -113,7 +119,6 @@ impl Classifier {
                 Ok((site, target))
             }
             (_, None, Some(_)) => Err(bad("This form of request target is for CONNECT alone.")),
-            _ if host.is_none() && head.version != Version::HTTP_10 => Err(bad("The Host field is missing.")),
             _ => Ok(self.sites.leading(target, host.as_ref())),
         }
     }
@@ -186,6 +191,12 @@ fn check_translatable(headers: &HeaderMap) -> Result<(), ProxyError> {
     let is_padded = |value: &HeaderValue| value.as_bytes().trim_ascii().len() < value.len();
     if headers.values().any(is_padded) {
         return Err(bad("A field's value begins or ends with a space."));
+    }
+    let is_disguise = |name: &HeaderName| {
+        matches!(name.as_str().len(), 14 | 17) && is_framing_in_disguise(name.as_str().as_bytes())
+    };
+    if headers.keys().any(is_disguise) {
+        return Err(bad("A field's name looks like Content-Length or Transfer-Encoding and is not."));
     }
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     if let Some(length) = lengths.next()

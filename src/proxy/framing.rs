@@ -6,20 +6,8 @@
 //! every message is measured once more, by the grammar alone, and what leaves a choice is a [`Fault`].
 //! Whether the request may be served is not asked here but in [`super::classify`].
 
-use super::error::{ErrorKind, ProxyError};
-
-/// Why the bytes on a connection are no requests; a sentence for the client comes with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) kind: ErrorKind,
-    pub(super) detail: &'static str,
-}
-
-impl From<Fault> for ProxyError {
-    fn from(fault: Fault) -> Self {
-        Self::new(fault.kind, fault.detail)
-    }
-}
+use super::error::ErrorKind;
+use super::grammar::{self, Fault, bad};
 
 /// Follows one connection.
 #[derive(Debug)]
@@ -154,8 +142,8 @@ impl Framing {
                 _ => Err(Some(bad("A chunk is longer than its size."))),
             },
             At::ChunkSize => {
-                let Some(line) = line(bytes, CHUNK_LINE_MAX, CHUNK_LINE_LONG)? else { return Ok(0) };
-                self.at = match chunk_size(line)? {
+                let Some(line) = grammar::line(bytes, CHUNK_LINE_MAX, CHUNK_LINE_LONG)? else { return Ok(0) };
+                self.at = match grammar::chunk_size(line)? {
                     0 => At::Trailers { bytes: 0, fields: 0 },
                     left => At::Chunk { left },
                 };
@@ -163,7 +151,7 @@ impl Framing {
             }
             At::Trailers { bytes: before, fields } => {
                 let room = self.head_bytes_max.saturating_sub(*before);
-                let Some(line) = line(bytes, room, HEAD_LONG)? else { return Ok(0) };
+                let Some(line) = grammar::line(bytes, room, HEAD_LONG)? else { return Ok(0) };
                 *before += line.len() + 2;
                 *fields += 1;
                 if line.is_empty() {
@@ -171,15 +159,15 @@ impl Framing {
                 } else if *fields > FIELDS_MAX {
                     return Err(Some(FIELDS_MANY));
                 } else {
-                    field(line)?;
+                    grammar::field(line)?;
                 }
                 Ok(line.len() + 2)
             }
             At::Head(head) => {
                 let room = self.head_bytes_max.saturating_sub(head.bytes);
-                let Some(line) = line(bytes, room, HEAD_LONG)? else {
+                let Some(line) = grammar::line(bytes, room, HEAD_LONG)? else {
                     if head.version.is_none() {
-                        beginning(bytes)?;
+                        grammar::beginning(bytes)?;
                     }
                     return Ok(0);
                 };
@@ -215,7 +203,7 @@ impl Head {
             if self.fields > FIELDS_MAX {
                 return Err(FIELDS_MANY);
             }
-            let (name, value) = field(line)?;
+            let (name, value) = grammar::field(line)?;
             self.field(version, name, value)?;
             return Ok(None);
         }
@@ -240,7 +228,7 @@ impl Head {
                 "A request line is a method, a target and a version with one space between them.",
             ));
         };
-        if !is_token(method) {
+        if !grammar::is_token(method) {
             return Err(bad("The method is not a token."));
         }
         self.tunnel = method == b"CONNECT";
@@ -255,14 +243,14 @@ impl Head {
             }
             _ => return Err(bad("The request line does not end in a version.")),
         });
-        check_target(target, self.tunnel)
+        grammar::check_target(target, self.tunnel)
     }
 
     fn field(&mut self, version: Version, name: &[u8], value: &[u8]) -> Result<(), Fault> {
         // The length tells most names apart from the ones that matter.
         match name.len() {
             14 if name.eq_ignore_ascii_case(b"content-length") => {
-                let length = number(value).ok_or(bad("The Content-Length is not a number."))?;
+                let length = grammar::number(value).ok_or(bad("The Content-Length is not a number."))?;
                 if self.length.replace(length).is_some() {
                     return Err(bad("There is more than one Content-Length."));
                 }
@@ -281,132 +269,12 @@ impl Head {
                 self.chunked = true;
             }
             // What reads names as CGI does takes these for the fields above.
-            14 | 17 if is_framing_in_disguise(name) => {
+            14 | 17 if grammar::is_framing_in_disguise(name) => {
                 return Err(bad("A field's name looks like Content-Length or Transfer-Encoding and is not."));
             }
             _ => (),
         }
         Ok(())
-    }
-}
-
-/// The line at the beginning of `bytes`, without its end; none when it is not complete. `room` is for all of it.
-fn line(bytes: &[u8], room: usize, too_long: Fault) -> Result<Option<&[u8]>, Fault> {
-    let end = bytes.iter().position(|byte| *byte == b'\n');
-    if end.unwrap_or(bytes.len()) >= room {
-        return Err(too_long);
-    }
-    let line = bytes.get(..end.unwrap_or_default()).unwrap_or_default();
-    match (end, line.split_last()) {
-        (None, _) => Ok(None),
-        (Some(_), Some((b'\r', line))) => Ok(Some(line)),
-        (Some(_), _) => Err(bad("A line ends in a bare line feed.")),
-    }
-}
-
-/// Can `bytes` be the beginning of a request line? So that what is no HTTP at all is answered at once.
-fn beginning(bytes: &[u8]) -> Result<(), Fault> {
-    let start = bytes.get(..bytes.len().min(BEGINNING)).unwrap_or_default();
-    let method = start.split(|byte| *byte == b' ').next().unwrap_or_default();
-    if method == b"\r" || is_token(method) { Ok(()) } else { Err(bad("The method is not a token.")) }
-}
-
-/// Name and value of a field line (RFC 9112 5).
-fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
-    let colon = line.iter().position(|byte| *byte == b':').ok_or(bad("A field has no colon."))?;
-    let (name, value) = line.split_at_checked(colon).ok_or(bad("A field has no colon."))?;
-    if matches!(name.first(), Some(b' ' | b'\t')) {
-        return Err(bad("A field is folded over several lines."));
-    }
-    if !is_token(name) {
-        return Err(bad("A field's name is not a token, or is followed by a space."));
-    }
-    let value = value.strip_prefix(b":").unwrap_or_default();
-    if !value.iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f)) {
-        return Err(bad("A field has a control character in it."));
-    }
-    Ok((name, value.trim_ascii()))
-}
-
-/// The forms of RFC 9112 3.2 as far as they matter to framing; what the target means is asked later.
-fn check_target(target: &[u8], tunnel: bool) -> Result<(), Fault> {
-    if target.len() > TARGET_MAX {
-        return Err(Fault { kind: ErrorKind::TargetTooLong, detail: "The request target is too long." });
-    }
-    if target.contains(&b'#') {
-        return Err(bad("A request target has no fragment."));
-    }
-    let path = target.iter().take_while(|byte| **byte != b'?');
-    // hyper takes the others, and so do the APIs that have them in their paths.
-    let is_odd = |byte: &u8| matches!(byte, b'<' | b'>' | b'`');
-    if !target.iter().all(u8::is_ascii_graphic)
-        || path.clone().any(is_odd)
-        || target.iter().skip(path.count()).any(|byte| matches!(byte, b'<' | b'>' | b'"'))
-    {
-        return Err(bad("The request target has a character in it that must be percent-encoded."));
-    }
-    if !tunnel && matches!(target, [b'/', ..] | b"*") {
-        return Ok(());
-    }
-    // Asked here because hyper's own refusal says nothing.
-    let is_authority = |uri: &http::Uri| uri.scheme().is_none() && uri.authority().is_some();
-    let valid = http::Uri::try_from(target).is_ok_and(|uri| is_authority(&uri) == tunnel);
-    if valid { Ok(()) } else { Err(bad("The request target is not of a form that this method has.")) }
-}
-
-/// The size in a chunk's first line, whose extensions are checked and forgotten (RFC 9112 7.1).
-fn chunk_size(line: &[u8]) -> Result<u64, Fault> {
-    let digits = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
-    let (digits, extensions) = line.split_at_checked(digits).unwrap_or_default();
-    if digits.is_empty() || digits.len() > 16 {
-        return Err(bad("A chunk's size is not a number."));
-    }
-    let size = digits
-        .iter()
-        .fold(0, |size: u64, digit| (size << 4) | char::from(*digit).to_digit(16).map_or(0, u64::from));
-    if size > LENGTH_MAX {
-        return Err(bad("A chunk's size is not a number that can be."));
-    }
-    if are_extensions(extensions) {
-        Ok(size)
-    } else {
-        Err(bad("A chunk's size is followed by what is no extension."))
-    }
-}
-
-/// `*( ";" name [ "=" ( token / quoted-string ) ] )`. The space that the grammar forgives is not forgiven.
-fn are_extensions(mut text: &[u8]) -> bool {
-    while let Some(after) = text.strip_prefix(b";") {
-        let Some(after) = without_token(after) else { return false };
-        text = match after.strip_prefix(b"=") {
-            None => after,
-            Some(value) => {
-                let Some(after) = without_token(value).or_else(|| without_quoted(value)) else {
-                    return false;
-                };
-                after
-            }
-        };
-    }
-    text.is_empty()
-}
-
-fn without_token(text: &[u8]) -> Option<&[u8]> {
-    let end = text.iter().position(|byte| !is_token_byte(*byte)).unwrap_or(text.len());
-    if end == 0 { None } else { text.get(end..) }
-}
-
-fn without_quoted(text: &[u8]) -> Option<&[u8]> {
-    let mut bytes = text.strip_prefix(b"\"")?.iter();
-    loop {
-        let byte = match bytes.next()? {
-            b'"' => return Some(bytes.as_slice()),
-            b'\\' => bytes.next()?,
-            byte => byte,
-        };
-        if !(byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t') || *byte >= 0x80) {
-            return None;
-        }
     }
 }
 
@@ -416,66 +284,6 @@ fn take(left: &mut u64, bytes: &[u8]) -> usize {
     count
 }
 
-fn number(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    (number <= LENGTH_MAX).then_some(number)
-}
-
-fn is_framing_in_disguise(name: &[u8]) -> bool {
-    let is = |like: &[u8]| {
-        name.iter()
-            .zip(like)
-            .all(|(byte, like)| byte.eq_ignore_ascii_case(like) || (*byte == b'_' && *like == b'-'))
-    };
-    name.contains(&b'_') && if name.len() == 14 { is(b"content-length") } else { is(b"transfer-encoding") }
-}
-
-fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|byte| is_token_byte(*byte))
-}
-
-fn is_token_byte(byte: u8) -> bool {
-    TOKEN.get(usize::from(byte)).is_some_and(|is| *is)
-}
-
-const fn bad(detail: &'static str) -> Fault {
-    Fault { kind: ErrorKind::BadRequest, detail }
-}
-
-/// RFC 9110 5.6.2.
-const TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0_u8;
-    while byte < 128 {
-        let mark = matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        );
-        #[expect(clippy::indexing_slicing, reason = "checked by the compiler: this runs there")]
-        {
-            table[byte as usize] = mark || byte.is_ascii_alphanumeric();
-        }
-        byte += 1;
-    }
-    table
-};
-
 const HEAD_LONG: Fault = Fault {
     kind: ErrorKind::FieldsTooLarge,
     detail: "The head is longer than [proxy] head_bytes_max allows.",
@@ -483,15 +291,114 @@ const HEAD_LONG: Fault = Fault {
 const FIELDS_MANY: Fault =
     Fault { kind: ErrorKind::FieldsTooLarge, detail: "There are more than 100 fields." };
 const CHUNK_LINE_LONG: Fault = bad("A chunk's extensions are too long.");
-
 /// As many as hyper takes.
 const FIELDS_MAX: usize = 100;
-/// As long as hyper takes.
-const TARGET_MAX: usize = 65_533;
-/// Larger is nothing that could ever be sent.
-const LENGTH_MAX: u64 = i64::MAX as u64;
 const CHUNK_LINE_MAX: usize = 1024;
 /// Empty lines before a request line.
 const BLANKS_MAX: usize = 4;
-/// Bytes of an unfinished request line that are looked at each time that some come.
-const BEGINNING: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What passes of `bytes`, shown in pieces that end where `cuts` say, and why no more does.
+    fn read(bytes: &[u8], cuts: &[usize]) -> (Vec<u8>, u64, Option<End>) {
+        let mut framing = Framing::new(1000);
+        let (mut passed, mut held, mut scanned) = (Vec::new(), Vec::new(), 0);
+        let mut from = 0;
+        for to in cuts.iter().copied().chain([bytes.len()]) {
+            held.extend_from_slice(&bytes[from..to]);
+            from = to;
+            let progress = framing.advance(&held[scanned..]);
+            assert!(progress.sound <= progress.consumed && progress.consumed <= held.len() - scanned);
+            if progress.sound > 0 {
+                passed.extend(held.drain(..scanned + progress.sound));
+                scanned = 0;
+                scanned += progress.consumed - progress.sound;
+            } else {
+                scanned += progress.consumed;
+            }
+            if progress.end.is_some() {
+                return (passed, framing.heads(), progress.end);
+            }
+        }
+        (passed, framing.heads(), None)
+    }
+
+    const GOOD: &str = "GET /a?b HTTP/1.1\r\nHost: a\r\n\r\n\
+        POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nGET /\r\n\
+        POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4;x=\"y\"\r\n\r\n\r\n\r\n0\r\nT: t\r\n\r\n\
+        GET / HTTP/1.0\r\nX: é\r\n\r\n";
+
+    #[test]
+    fn messages_are_counted_and_pass_as_they_are() {
+        assert_eq!(read(GOOD.as_bytes(), &[]), (GOOD.as_bytes().to_vec(), 4, None));
+        let unfinished = format!("{GOOD}GET / HTTP/1.1\r\nHost: a\r\n");
+        assert_eq!(read(unfinished.as_bytes(), &[]), (GOOD.as_bytes().to_vec(), 4, None));
+    }
+
+    #[test]
+    fn nothing_after_a_fault_or_a_tunnel_passes() {
+        for (text, heads, passed) in [
+            ("GET / HTTP/1.1\nHost: a\r\n\r\n", 0, 0),
+            ("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n x\r\n\r\n", 1, 18),
+            ("CONNECT a:1 HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n", 1, 24),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\naa\r\n", 1, 51),
+        ] {
+            let (sound, counted, end) = read(text.as_bytes(), &[]);
+            assert_eq!((sound.len(), counted), (passed, heads), "{text}");
+            let is_right = match end {
+                Some(End::Tunnel) => text.starts_with("CONNECT"),
+                Some(End::Body(_)) => text.starts_with("POST"),
+                Some(End::Head(fault)) => fault.kind == ErrorKind::BadRequest,
+                None => false,
+            };
+            assert!(is_right, "{text}: {end:?}");
+        }
+    }
+
+    #[test]
+    fn bounds_hold_however_the_bytes_come() {
+        for text in
+            [format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(2000)), "G".repeat(2000), "X: y\r\n".repeat(300)]
+        {
+            let text = if text.starts_with('X') { format!("GET / HTTP/1.1\r\n{text}") } else { text };
+            let cuts: Vec<_> = (0..text.len()).collect();
+            for cuts in [&cuts[..], &[]] {
+                let (passed, _, end) = read(text.as_bytes(), cuts);
+                let Some(End::Head(fault)) = end else { panic!("{end:?}") };
+                assert_eq!((fault.kind, passed.len()), (ErrorKind::FieldsTooLarge, 0));
+            }
+        }
+    }
+
+    fn cuts(length: usize) -> impl Strategy<Value = Vec<usize>> {
+        proptest::collection::vec(0..=length, 0..8).prop_map(|mut cuts| {
+            cuts.sort_unstable();
+            cuts
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn where_reads_end_makes_no_difference(
+            place in 0..GOOD.len(),
+            byte in any::<u8>(),
+            cuts in cuts(GOOD.len()),
+        ) {
+            let mut bytes = GOOD.as_bytes().to_vec();
+            bytes[place] = byte;
+            let (whole, heads, end) = read(&bytes, &[]);
+            let (pieces, heads_of_pieces, end_of_pieces) = read(&bytes, &cuts);
+            prop_assert!(bytes.starts_with(&whole));
+            prop_assert_eq!((whole, heads, end.is_some()), (pieces, heads_of_pieces, end_of_pieces.is_some()));
+        }
+
+        #[test]
+        fn anything_may_come(bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0..300_usize) {
+            let cut = cut.min(bytes.len());
+            read(&bytes, &[cut]);
+        }
+    }
+}

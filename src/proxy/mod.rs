@@ -15,7 +15,9 @@ mod credential;
 mod dial;
 mod error;
 mod failure;
+mod forwarded;
 mod framing;
+mod grammar;
 mod headers;
 mod host;
 mod learn;
@@ -46,9 +48,10 @@ use body::{Budget, Replay};
 use bytes::Bytes;
 use classify::{Classifier, Intent, Wanted};
 use error::{BoxError, ErrorKind, ProxyError};
-use framing::Fault;
+use grammar::Fault;
 use headers::Via;
 use http::header::EXPECT;
+use http::uri::Scheme;
 use http::{Request, Response, Version};
 use http_body::Body;
 use learn::{Kept, Learnt};
@@ -216,7 +219,9 @@ impl Shared {
                 return Ok(Answer::ours(respond::to_caller_over_quota(wait), ADMISSION_QUOTA));
             }
         }
+        let host = forwarded::host(&head);
         headers::to_upstream(&mut head.headers, head.version, &self.via)?;
+        forwarded::tell(&mut head.headers, &self.settings.forwarded, peer, host, &Scheme::HTTP);
         let (client, dialects) =
             self.clients.get(site.place).zip(self.dialects.get(site.place)).ok_or_else(|| {
                 ProxyError::new(ErrorKind::Internal, "There is no client for this upstream.")

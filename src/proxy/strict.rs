@@ -8,7 +8,8 @@
 //! One more look at each head, and none at bodies but for chunks' first lines. Bytes are copied only when a read ends
 //! within a head or such a line.
 
-use super::framing::{End, Fault, Framing};
+use super::framing::{End, Framing};
+use super::grammar::Fault;
 use bytes::{Buf, BytesMut};
 use std::io;
 use std::pin::Pin;

@@ -16,4 +16,5 @@ mod signals;
 mod stale;
 mod through;
 mod tls;
+mod translation;
 mod upstreams;
