@@ -7,8 +7,11 @@ use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 
-/// The host that a request means: what its target names, else its Host field.
-pub(super) fn host(head: &Parts) -> Option<HeaderValue> {
+/// The host that a request means, if it is to be told: what its target names, else its Host field.
+pub(super) fn host(head: &Parts, settings: &ForwardedSettings) -> Option<HeaderValue> {
+    if matches!(settings.mode, ForwardedMode::Pass | ForwardedMode::Off) {
+        return None;
+    }
     let named = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     named.or_else(|| head.headers.get(HOST).cloned())
 }

@@ -219,7 +219,7 @@ impl Shared {
                 return Ok(Answer::ours(respond::to_caller_over_quota(wait), ADMISSION_QUOTA));
             }
         }
-        let host = forwarded::host(&head);
+        let host = forwarded::host(&head, &self.settings.forwarded);
         headers::to_upstream(&mut head.headers, head.version, &self.via)?;
         forwarded::tell(&mut head.headers, &self.settings.forwarded, peer, host, &Scheme::HTTP);
         let (client, dialects) =
