@@ -20,10 +20,10 @@ pub(crate) fn run(quick: bool, report: &mut Report) {
     } else {
         &[(10.0, 100_000), (1_000.0, 100_000), (10_000.0, 20_000), (10_000.0, 100_000)]
     };
-    let rounds = if quick { 1 } else { 5 };
+    let rounds = if quick { 1 } else { 3 };
     for (rate, waiting) in cases {
         for (name, precise) in [("kernel's", true), ("runtime's", false)] {
-            let seconds = if quick { 0.2 } else { 4.0 };
+            let seconds = if quick { 0.2 } else { 2.0 };
             let all: Vec<Vec<f64>> =
                 (0..rounds).map(|_| released(*rate, *waiting, seconds, precise)).collect();
             let columns = all.first().map_or(0, Vec::len);
