@@ -50,6 +50,8 @@ pub struct Config {
     pub admission: Option<AdmissionSettings>,
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// Threads that serve connections; 0 is one for each core.
+    pub shards: usize,
     /// Where metrics, health and the admin API are.
     pub admin: SocketAddr,
     /// What changes a lane has to show, unless it comes from this machine; with one, it is asked of everyone.
@@ -84,6 +86,7 @@ impl Config {
             class_matches: Vec::new(),
             admission: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            shards: 0,
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)),
             admin_token: None,
             lanes: LanesSettings::default(),
