@@ -12,7 +12,8 @@
 //! 8 at once of 0.2 s, exponential: 57 % and 77 %; of 1 s: 58 % and 94 %; 10 at once of 0.2 s each: 81 %, and the pace
 //! stays (the cap would make 75 %).
 //!
-//! **Keeping it.** While the cap holds, the pace does not. A refusal below the cap lowers it; now and then one more is
+//! **Keeping it.** While the cap holds, the pace does not. A refusal below the cap lowers it, unless one beyond the cap may
+//! have taken its place (P11, 10 at once: 89.6 % of the places, of 90 % that can be had); now and then one more is
 //! tried, and stays if enough of those get through. A cap that goes on being refused was no such limit: the pace is back,
 //! and the evidence is not believed for a while. With nothing in flight one may always go.
 
