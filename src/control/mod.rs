@@ -51,5 +51,5 @@ pub use settings::{
 };
 pub use ticket::{
     AnnouncedView, ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, Refusal, Settled, Step,
-    Ticket, TicketId,
+    Ticket, TicketHasher, TicketId, Tickets,
 };
