@@ -50,6 +50,8 @@ pub struct Config {
     pub admission: Option<AdmissionSettings>,
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// What clients see that speak TLS; `None`: all speak in the clear.
+    pub tls: Option<TlsSettings>,
     /// Where metrics, health and the admin API are.
     pub admin: SocketAddr,
     /// What changes a lane has to show, unless it comes from this machine; with one, it is asked of everyone.
@@ -84,6 +86,7 @@ impl Config {
             class_matches: Vec::new(),
             admission: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            tls: None,
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)),
             admin_token: None,
             lanes: LanesSettings::default(),
@@ -102,6 +105,15 @@ impl Config {
     pub fn default_upstream(&self) -> &UpstreamSettings {
         self.upstreams.first().expect("a configuration has an upstream")
     }
+}
+
+/// Where the certificate is that clients see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// A PEM file: the server's certificate, then those of the CAs between it and a root.
+    pub certificate: PathBuf,
+    /// A PEM file with the certificate's private key.
+    pub key: PathBuf,
 }
 
 /// Which requests may be sent again after a 429.
@@ -126,10 +138,21 @@ pub struct ProxySettings {
     pub connections_max: usize,
     /// From accept to the first byte, and from a head's first byte to its last.
     pub head_timeout: Duration,
+    /// From accept to the end of a TLS handshake.
+    pub handshake_timeout: Duration,
     /// A kept connection without a request is closed after this long.
     pub keep_alive_idle: Duration,
+    /// A kept HTTP/2 connection without a request is closed after this long.
+    pub http2_idle: Duration,
     /// A request body that brings nothing for this long ends its request (408).
     pub body_idle: Duration,
+    /// Bytes per second that a request body brings at least, on average over [`Self::body_idle`], or its request ends
+    /// (408); 0: however few.
+    pub body_rate_min: u32,
+    /// A client that takes nothing of its response for this long is cut.
+    pub write_stall: Duration,
+    /// Requests at once on one HTTP/2 connection; a client waits with further ones.
+    pub http2_streams_max: u32,
     /// Largest request head in bytes.
     pub head_bytes_max: usize,
     /// Request bytes that are kept for a replay, per request.
@@ -157,8 +180,13 @@ impl Default for ProxySettings {
         Self {
             connections_max: 10_000,
             head_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
             keep_alive_idle: Duration::from_secs(75),
+            http2_idle: Duration::from_mins(5),
             body_idle: Duration::from_secs(30),
+            body_rate_min: 500,
+            write_stall: Duration::from_secs(30),
+            http2_streams_max: 100,
             head_bytes_max: 64 * 1024,
             replay_bytes_max: 1024 * 1024,
             replay_bytes_total_max: 256 * 1024 * 1024,

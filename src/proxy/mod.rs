@@ -15,8 +15,11 @@ mod credential;
 mod dial;
 mod error;
 mod failure;
+mod frames;
 mod headers;
+mod identity;
 mod learn;
+mod peer;
 mod pool;
 mod respond;
 mod route;
@@ -30,6 +33,8 @@ mod trust;
 mod upstream;
 
 pub use credential::CredentialKey;
+pub use identity::{Identity, IdentityError};
+pub use peer::Peer;
 pub use tracked::Tracked;
 pub use trust::TrustError;
 pub use upstream::{Client, clients};
@@ -51,7 +56,6 @@ use learn::{Kept, Learnt};
 use signals::Dialects;
 use sites::Sites;
 use std::fmt;
-use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -78,11 +82,14 @@ pub struct Parts<'a> {
     pub clients: Vec<Client>,
     /// The key of credential hashes.
     pub credentials: CredentialKey,
+    /// What clients see of us that speak TLS; without it, all speak in the clear.
+    pub identity: Option<Identity>,
 }
 
 struct Shared {
     classifier: Classifier,
     settings: ProxySettings,
+    identity: Option<Identity>,
     /// At the door, if the operator sets any.
     quotas: Option<Quotas>,
     gate: Gate,
@@ -125,7 +132,7 @@ impl Proxy {
     /// # Panics
     /// Without an upstream, or when there is not one client for each.
     pub fn new(parts: Parts<'_>, observer: Arc<dyn Observer>) -> Self {
-        let Parts { config, gate, clients, credentials } = parts;
+        let Parts { config, gate, clients, credentials, identity } = parts;
         assert_eq!(clients.len(), config.upstreams.len(), "each upstream has its client");
         let settings = config.proxy.clone();
         let budget =
@@ -133,6 +140,7 @@ impl Proxy {
         let shared = Shared {
             classifier: Classifier::new(Sites::new(&config.upstreams), Traffic::new(config, credentials)),
             settings,
+            identity,
             quotas: config.admission.map(|door| Quotas::new(door.quota, door.burst, door.clients_max)),
             gate,
             clients,
@@ -168,7 +176,7 @@ impl Proxy {
 
     /// Serves one request from `peer`, whatever happens: what goes wrong becomes an answer. Dropping the future gives
     /// everything back; that is how a client leaves.
-    pub async fn serve<B>(&self, request: Request<B>, peer: IpAddr) -> Response<Tracked>
+    pub async fn serve<B>(&self, request: Request<B>, peer: Peer) -> Response<Tracked>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -189,7 +197,7 @@ impl Shared {
     async fn attempt<B>(
         &self,
         request: Request<B>,
-        peer: IpAddr,
+        peer: Peer,
         account: &mut Account,
     ) -> Result<Answer, ProxyError>
     where
@@ -204,7 +212,7 @@ impl Shared {
             }
         };
         if let Some(quotas) = &self.quotas {
-            let caller = place.credential.map_or(Caller::Address(peer), Caller::Credential);
+            let caller = place.credential.map_or(Caller::Address(peer.address), Caller::Credential);
             if let Err(wait) = quotas.admit(caller) {
                 return Ok(Answer::ours(respond::to_caller_over_quota(wait), ADMISSION_QUOTA));
             }

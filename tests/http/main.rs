@@ -11,6 +11,7 @@ mod intermediary;
 mod origin;
 mod paused;
 mod replay;
+mod secure;
 mod signals;
 mod stale;
 mod through;
