@@ -135,8 +135,7 @@ impl Proxy {
         let Parts { config, gate, clients, credentials, identity } = parts;
         assert_eq!(clients.len(), config.upstreams.len(), "each upstream has its client");
         let settings = config.proxy.clone();
-        let budget =
-            Budget::new(settings.replay_bytes_max, settings.replay_bytes_total_max, settings.body_idle);
+        let budget = Budget::new(&settings);
         let shared = Shared {
             classifier: Classifier::new(Sites::new(&config.upstreams), Traffic::new(config, credentials)),
             settings,
