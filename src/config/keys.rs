@@ -47,6 +47,7 @@ fn listen(table: &mut Reader<'_>, config: &mut Config) {
     let proxy = &mut config.proxy;
     table.set(&mut config.listen, "address", |value| address(text(value, "127.0.0.1:8080")?));
     table.set(&mut proxy.connections_max, "connections_max", count(1..=1_000_000));
+    table.set(&mut config.shards, "shards", count(0..=256));
     table.set(&mut proxy.head_timeout, "head_timeout", time(BRIEF..=HOUR));
     table.set(&mut proxy.keep_alive_idle, "keep_alive_idle", time(BRIEF..=DAY));
     table.set(&mut proxy.http2_idle, "http2_idle", time(BRIEF..=DAY));

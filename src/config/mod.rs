@@ -52,6 +52,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// What clients see that speak TLS; `None`: all speak in the clear.
     pub tls: Option<TlsSettings>,
+    /// Threads that serve connections; 0 is one for each core.
+    pub shards: usize,
     /// Where metrics, health and the admin API are.
     pub admin: SocketAddr,
     /// What changes a lane has to show, unless it comes from this machine; with one, it is asked of everyone.
@@ -87,6 +89,7 @@ impl Config {
             admission: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             tls: None,
+            shards: 0,
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)),
             admin_token: None,
             lanes: LanesSettings::default(),
