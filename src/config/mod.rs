@@ -1,6 +1,7 @@
 //! What the operator may say: complete, typed, valid by construction.
 
 mod duration;
+mod forwarded;
 mod keys;
 mod lists;
 mod load;
@@ -16,6 +17,7 @@ mod upstream;
 mod value;
 
 pub use duration::{DurationError, duration};
+pub use forwarded::{ForwardedMode, ForwardedSettings, Network, NetworkError};
 pub use load::{DEFAULTS, Flag, Loaded, Sources, load};
 pub use log::{LogFormat, LogLevel, LogSettings};
 pub use pattern::{PathPattern, PatternError};
@@ -158,6 +160,8 @@ pub struct ProxySettings {
     pub http2_streams_max: u32,
     /// Largest request head in bytes.
     pub head_bytes_max: usize,
+    /// What the upstream is told of who asks.
+    pub forwarded: ForwardedSettings,
     /// Request bytes that are kept for a replay, per request.
     pub replay_bytes_max: usize,
     /// Request bytes that are kept for replays, and refusals of requests that wait, all together.
@@ -191,6 +195,7 @@ impl Default for ProxySettings {
             write_stall: Duration::from_secs(30),
             http2_streams_max: 100,
             head_bytes_max: 64 * 1024,
+            forwarded: ForwardedSettings::default(),
             replay_bytes_max: 1024 * 1024,
             replay_bytes_total_max: 256 * 1024 * 1024,
             replay_on_429: ReplayPolicy::All,

@@ -48,5 +48,5 @@ pub use rate::{Quota, QuotaError, Rate};
 pub use settings::{ClassSettings, LaneRule, LanesSettings, LawSettings, Mode, QueueSettings, RetrySettings};
 pub use ticket::{
     ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, Refusal, Settled, Step, Ticket,
-    TicketId,
+    TicketHasher, TicketId, Tickets,
 };

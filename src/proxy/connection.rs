@@ -7,17 +7,18 @@
 
 use super::Proxy;
 use super::error::BoxError;
-use super::identity::HTTP2;
+use super::held::{Given, Held};
+use super::opening::{open, prepare};
 use super::peer::Peer;
-use super::respond::{HEAD_TIMEOUT, TLS_EXPECTED};
-use super::socket::{Activity, Busy, Doing, Socket, Transport, Wire, gone, is_blank};
-use super::tracked::Tracked;
+use super::respond::HEAD_TIMEOUT;
+use super::socket::{Activity, Doing, Socket, Transport, gone};
+use super::strict::Strict;
 use crate::config::ProxySettings;
 use crate::gate::clock;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderName, HeaderValue, Request, Version};
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
@@ -26,9 +27,9 @@ use std::io;
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until, timeout};
@@ -58,66 +59,10 @@ pub(super) async fn connection(stream: TcpStream, proxy: Proxy, drain: watch::Re
     }
 }
 
-/// Without these the connection works, only slower or longer.
-fn prepare(stream: &TcpStream, settings: &ProxySettings) {
-    drop(stream.set_nodelay(true));
-    let socket = socket2::SockRef::from(stream);
-    drop(socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(TCP_KEEPALIVE)));
-    // The kernel alone sees how far a client is that takes a little of a large buffer now and then.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    drop(socket.set_tcp_user_timeout(Some(settings.write_stall)));
-}
-
 /// Waits until draining begins; a sender that is gone never begins it.
 pub(super) async fn drained(mut drain: watch::Receiver<bool>) {
     if drain.wait_for(|draining| *draining).await.is_err() {
         std::future::pending::<()>().await;
-    }
-}
-
-/// Shakes hands if TLS is spoken here, and finds out which HTTP. `None` when the client left or took too long.
-async fn open(
-    stream: &Arc<TcpStream>,
-    proxy: &Proxy,
-    activity: &Activity,
-) -> Option<(Transport, Bytes, bool)> {
-    let settings = proxy.settings();
-    let wire = Wire::new(Arc::clone(stream), activity.clone());
-    let Some(identity) = &proxy.shared.identity else {
-        let mut transport = Transport::Plain(wire);
-        let (first, is_http2) = timeout(settings.head_timeout, first_bytes(&mut transport)).await.ok()??;
-        return Some((transport, first, is_http2));
-    };
-    let shaken = timeout(settings.handshake_timeout, async {
-        let mut first = [0];
-        stream.peek(&mut first).await.ok()?;
-        if first.iter().any(u8::is_ascii_uppercase) {
-            // It never saw TLS: a word that it understands. Whether it arrives or not, the connection is closed.
-            drop(stream.try_write(TLS_EXPECTED));
-            linger(stream).await;
-            return None;
-        }
-        let shaken = identity.acceptor().accept(wire).await;
-        shaken.inspect_err(|error| tracing::debug!(%error, "a TLS handshake failed")).ok()
-    });
-    let tls = shaken.await.ok()??;
-    let is_http2 = tls.get_ref().1.alpn_protocol() == Some(HTTP2);
-    let mut transport = Transport::Tls(Box::new(tls));
-    let (first, has_preface) = timeout(settings.head_timeout, first_bytes(&mut transport)).await.ok()??;
-    Some((transport, first, is_http2 || has_preface))
-}
-
-/// Reads until it is clear what the client speaks; `None` when it left before that.
-async fn first_bytes(transport: &mut Transport) -> Option<(Bytes, bool)> {
-    let mut bytes = BytesMut::with_capacity(FIRST_READ);
-    loop {
-        match transport.read_buf(&mut bytes).await.ok()? {
-            0 => return None,
-            _ if bytes.starts_with(PREFACE) => return Some((bytes.freeze(), true)),
-            _ if is_blank(&bytes) && bytes.len() < FIRST_READ => (),
-            _ if !PREFACE.starts_with(&bytes) => return Some((bytes.freeze(), false)),
-            _ => (),
-        }
     }
 }
 
@@ -134,10 +79,14 @@ impl Connected {
     async fn over_http1(self, socket: Socket) -> Ended {
         let Self { stream, peer, activity, proxy, drain } = self;
         let settings = proxy.settings().clone();
+        let (socket, refusal) = Strict::new(socket, settings.head_bytes_max);
         let kept = kept_for(settings.keep_alive_idle);
         let noted = activity.clone();
         let stopping = drain.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            if let Some(fault) = refusal.next() {
+                request.extensions_mut().insert(fault);
+            }
             let (proxy, stream, busy) = (proxy.clone(), Arc::clone(&stream), noted.begin());
             let stopping = stopping.clone();
             let kept = kept.clone().filter(|_| is_kept(&request));
@@ -154,7 +103,7 @@ impl Connected {
                     headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
                     headers.insert(KEEP_ALIVE, kept);
                 }
-                Ok(response.map(|body| Held { body, given: None, _busy: busy }))
+                Ok(response.map(|body| Held::new(body, busy, None)))
             }
         });
         let mut connection = http1::Builder::new()
@@ -182,11 +131,11 @@ impl Connected {
         let noted = activity.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let (proxy, busy) = (proxy.clone(), noted.begin());
-            let mut given = Given { activity: noted.clone(), is_out: false };
+            let mut given = Given::new(noted.clone());
             async move {
                 let response = proxy.serve(request, peer).await;
                 given.gives(0);
-                Ok::<_, Departed>(response.map(|body| Held { body, given: Some(given), _busy: busy }))
+                Ok::<_, Departed>(response.map(|body| Held::new(body, busy, Some(given))))
             }
         });
         let connection = http2::Builder::new(TokioExecutor::new())
@@ -252,7 +201,7 @@ trait Graceful: Future {
     fn finish(self: Pin<&mut Self>);
 }
 
-impl<S, B> Graceful for http1::Connection<TokioIo<Socket>, S>
+impl<S, B> Graceful for http1::Connection<TokioIo<Strict<Socket>>, S>
 where
     S: HttpService<Incoming, ResBody = B>,
     S::Error: Into<BoxError>,
@@ -354,7 +303,7 @@ fn next(
 
 /// Says that nothing more comes, then reads and forgets what the client still sends after its last response, so that
 /// the response reaches it: a close with unread data resets the connection.
-async fn linger(stream: &TcpStream) {
+pub(super) async fn linger(stream: &TcpStream) {
     // It fails when the client has gone, or when hyper has said so already.
     drop(socket2::SockRef::from(stream).shutdown(Shutdown::Write));
     let discard = async {
@@ -378,73 +327,7 @@ async fn linger(stream: &TcpStream) {
 #[error("the client left")]
 struct Departed;
 
-/// A response body, and the word that its connection is busy.
-struct Held {
-    body: Tracked,
-    /// In HTTP/2, where a client may take nothing of one answer and all of the others. HTTP/1.1 is the kernel's to watch.
-    given: Option<Given>,
-    _busy: Busy,
-}
-
-/// Has the client something to take?
-struct Given {
-    activity: Activity,
-    is_out: bool,
-}
-
-impl Given {
-    fn taken(&mut self) {
-        if std::mem::take(&mut self.is_out) {
-            self.activity.body_given();
-        }
-    }
-
-    fn gives(&mut self, bytes: usize) {
-        self.is_out = true;
-        self.activity.body_gives(bytes);
-    }
-}
-
-impl Drop for Given {
-    fn drop(&mut self) {
-        self.taken();
-    }
-}
-
-impl Body for Held {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Some(given) = &mut self.given {
-            given.taken();
-            if let Poll::Ready(Some(Ok(frame))) = &polled {
-                given.gives(frame.data_ref().map_or(0, Bytes::len));
-            }
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// What every HTTP/2 connection starts with (RFC 9113 3.4).
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const FIRST_READ: usize = 1024;
-
-/// After so long without traffic the kernel asks whether the client is still there.
-const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
 
 const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;

@@ -4,7 +4,7 @@
 //! A client may begin a connection or a head and never end it, or send control frames without end: h2 bounds what each
 //! of them costs in memory, and waits for ever for the first and works for ever on the second.
 
-use super::connection::PREFACE;
+use super::opening::PREFACE;
 use std::time::Instant;
 
 /// Follows the bytes that a client sends.

@@ -15,10 +15,16 @@ mod credential;
 mod dial;
 mod error;
 mod failure;
+mod forwarded;
 mod frames;
+mod framing;
+mod grammar;
 mod headers;
+mod held;
+mod host;
 mod identity;
 mod learn;
+mod opening;
 mod peer;
 mod pool;
 mod respond;
@@ -27,6 +33,7 @@ mod sending;
 pub mod signals;
 mod sites;
 mod socket;
+mod strict;
 mod tracked;
 mod traffic;
 mod trust;
@@ -48,8 +55,10 @@ use body::{Budget, Replay};
 use bytes::Bytes;
 use classify::{Classifier, Intent, Wanted};
 use error::{BoxError, ErrorKind, ProxyError};
+use grammar::Fault;
 use headers::Via;
 use http::header::EXPECT;
+use http::uri::Scheme;
 use http::{Request, Response, Version};
 use http_body::Body;
 use learn::{Kept, Learnt};
@@ -223,6 +232,9 @@ impl Shared {
         B::Error: Into<BoxError>,
     {
         let (mut head, body) = request.into_parts();
+        if let Some(fault) = head.extensions.get::<Fault>() {
+            return Err((*fault).into());
+        }
         let Wanted { site, target, place } = match self.classifier.intent(&mut head)? {
             Intent::Forward(wanted) => wanted,
             Intent::AnswerOptions => {
@@ -235,7 +247,10 @@ impl Shared {
                 return Ok(Answer::ours(respond::to_caller_over_quota(wait), ADMISSION_QUOTA));
             }
         }
+        let host = forwarded::host(&head, &self.settings.forwarded);
         headers::to_upstream(&mut head.headers, head.version, &self.via)?;
+        let scheme = if peer.over_tls { Scheme::HTTPS } else { Scheme::HTTP };
+        forwarded::tell(&mut head.headers, &self.settings.forwarded, peer.address, host, &scheme);
         let (client, dialects) = clients
             .get(site.place)
             .zip(self.dialects.get(site.place))

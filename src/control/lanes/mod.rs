@@ -18,8 +18,8 @@ use super::rate::Rate;
 use super::roster::Roster;
 use super::settings::LanesSettings;
 use super::shared::{Shared, same_node};
-use super::ticket::{Entry, LaneView, Refusal, Stamps, State, Step, Ticket, TicketId};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use super::ticket::{Entry, LaneView, Refusal, Stamps, State, Step, Ticket, TicketId, Tickets};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ pub struct Lanes {
     epoch: Instant,
     roster: Roster,
     shared: Shared,
-    tickets: HashMap<TicketId, Entry>,
+    tickets: Tickets<Entry>,
     agenda: BTreeSet<(Moment, u32)>,
     events: VecDeque<Event>,
     next_ticket: u64,
@@ -48,7 +48,7 @@ impl Lanes {
             epoch,
             roster: Roster::default(),
             shared: Shared::default(),
-            tickets: HashMap::new(),
+            tickets: Tickets::default(),
             agenda: BTreeSet::new(),
             events: VecDeque::new(),
             next_ticket: 0,
@@ -297,19 +297,24 @@ impl Lanes {
         // A deadline that a pause makes impossible is due now.
         let pause_end = lane.node.pause_end();
         let change = if change <= pause_end && lane.queue.doomed(pause_end) { now } else { change };
-        let wake = start.min(change);
-        self.agenda.remove(&(Moment(lane.wake), index));
-        lane.wake = wake;
-        if wake.is_finite() || wake < 0.0 {
-            self.agenda.insert((Moment(wake), index));
+        let (was, wake) = (Moment(lane.wake), Moment(start.min(change)));
+        if was == wake {
+            return;
+        }
+        lane.wake = wake.0;
+        if was.0 < f64::INFINITY {
+            self.agenda.remove(&(was, index));
+        }
+        if wake.0 < f64::INFINITY {
+            self.agenda.insert((wake, index));
         }
     }
 
     /// As [`Lanes::schedule`], for every lane that the nodes of `stamps` hold back.
     fn schedule_below(&mut self, now: f64, index: u32, stamps: &Stamps) {
         self.schedule(now, index);
-        let Some(key) = self.roster.get(index).map(|lane| lane.key.clone()) else { return };
         let Some((level, _)) = stamps.shared.last() else { return };
+        let Some(key) = self.roster.get(index).map(|lane| lane.key.clone()) else { return };
         let held = |(other, lane): &(u32, &Lane)| *other != index && same_node(*level, &lane.key, &key);
         let others: Vec<u32> = self.roster.iter().filter(held).map(|(other, _)| other).collect();
         for other in others {
