@@ -247,7 +247,7 @@ async fn watched_until_end<C: Graceful>(
                 drain_since = Some(clock::now());
             }
             let now = clock::now();
-            let (due, then) = next(activity, patience, drain_since, asked_to_finish);
+            let (due, then) = next(now, activity, patience, drain_since, asked_to_finish);
             if due.is_some_and(|due| due <= now) {
                 match then {
                     Then::Finish => {
@@ -279,13 +279,14 @@ enum Then {
 
 /// What has to be done next with a connection, and when.
 fn next(
+    now: Instant,
     activity: &Activity,
     patience: &Patience,
     drain_since: Option<Instant>,
     asked_to_finish: Option<Instant>,
 ) -> (Option<Instant>, Then) {
     if activity.is_flood() {
-        return (Some(clock::now()), Then::End(Ended::Flood));
+        return (Some(now), Then::End(Ended::Flood));
     }
     match (activity.doing(), asked_to_finish, drain_since) {
         (Doing::Reading(since), ..) => (Some(since + patience.head), Then::End(Ended::HeadLate)),

@@ -6,6 +6,7 @@ mod accept;
 mod admission;
 mod client;
 mod departure;
+mod frames;
 mod hostile;
 mod http2;
 mod intermediary;
