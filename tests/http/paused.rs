@@ -210,7 +210,7 @@ fn a_request_body_that_stops_is_a_408_after_half_a_minute() {
         let sending = async {
             for _ in 0..3 {
                 tokio::time::sleep(Duration::from_secs(20)).await;
-                sender.send_data(Bytes::from_static(&[b'x'; 20_000])).await.unwrap();
+                sender.send_data(Bytes::from(vec![b'x'; 20_000])).await.unwrap();
             }
             std::future::pending::<()>().await;
         };
