@@ -24,6 +24,12 @@ pub(super) struct Run {
     /// Where clients connect; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
+    /// The certificate (PEM) that clients see, those of its CAs after it: they speak TLS then. Taken anew when it changes
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// The certificate's key (PEM), which only you can read
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
     /// Where metrics and health are; port 0 takes a free one [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
@@ -75,6 +81,8 @@ impl Run {
             ("--upstream", "upstream", "url", self.upstream),
             ("--upstream-ca", "upstream", "ca_file", self.upstream_ca),
             ("--listen", "listen", "address", self.listen),
+            ("--tls-cert", "listen.tls", "cert_file", self.tls_cert),
+            ("--tls-key", "listen.tls", "key_file", self.tls_key),
             ("--admin", "admin", "address", self.admin),
             ("--admin-token-file", "admin", "token_file", self.admin_token_file),
             ("--law", "law", "name", name(self.law)),
@@ -170,6 +178,7 @@ Examples:
   tidegate run --upstream https://api.mypurecloud.com --mode observe
   tidegate run --upstream https://api.mypurecloud.com --law fixed --rate 300/min
   tidegate run --upstream https://api.internal --upstream-ca own-ca.pem
+  tidegate run --upstream https://api.mypurecloud.com --tls-cert cert.pem --tls-key key.pem
   tidegate run --upstream https://api.mypurecloud.com --log debug --log-format json
 
 SIGTERM and SIGINT drain: no new connections, what can be sent within --grace is sent at the paced rate, the rest is \
