@@ -185,6 +185,7 @@ mod tests {
             mode: Mode::Adaptive,
             pace: 9.900_04,
             pinned: None,
+            above: Vec::new(),
             limit: Some(LimitView {
                 requests: 10.0,
                 window_seconds: 1.0,

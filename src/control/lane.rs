@@ -1,6 +1,7 @@
 //! One lane: its queue, and the limit that it learns; and the nodes of a path, which grant together.
 
 use super::announcement::Announcement;
+use super::attribution::Passed;
 use super::command::Command;
 use super::law::{Answer, Law, Shift, Stamp};
 use super::memory::Legacy;
@@ -36,6 +37,8 @@ pub(super) struct Node {
     /// What left up to then was another law's: its answers teach this one nothing.
     since: f64,
     mode: Mode,
+    /// What was learnt before the lane's refusals turned out to be those of a limit above it.
+    aside: Option<Law>,
 }
 
 impl Node {
@@ -51,6 +54,7 @@ impl Node {
             in_flight: 0,
             since: never,
             mode: Mode::Adaptive,
+            aside: None,
         }
     }
 
@@ -148,6 +152,21 @@ impl Node {
         }
     }
 
+    /// Goes on with `law`, and keeps what it had learnt.
+    pub(super) fn set_law_aside(&mut self, now: f64, law: Law) {
+        let before = std::mem::replace(&mut self.law, law);
+        self.aside = self.aside.take().or(Some(before));
+        self.since = now;
+    }
+
+    /// Goes on from what was set aside.
+    pub(super) fn take_law_back(&mut self, now: f64) {
+        if let Some(law) = self.aside.take() {
+            self.law = law;
+            self.since = now;
+        }
+    }
+
     /// Nothing leaves for so many seconds, if any.
     pub(super) fn pause(&mut self, now: f64, seconds: Option<f64>) {
         if self.observes() {
@@ -206,7 +225,7 @@ impl Node {
     }
 
     /// The limit that the law believes in; else the ceiling, where that is what holds back.
-    fn limit(&self) -> Option<LimitView> {
+    pub(super) fn limit(&self) -> Option<LimitView> {
         self.law.limit().or_else(|| self.orders.limit(&self.law))
     }
 
@@ -235,6 +254,7 @@ impl Node {
             Command::Forget => {
                 self.pause_until = f64::NEG_INFINITY;
                 self.law = Law::new(settings, None, now);
+                self.aside = None;
                 self.since = now;
             }
         }
@@ -246,6 +266,7 @@ impl Node {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) key: LaneKey,
+    pub(super) index: u32,
     pub(super) name: Arc<str>,
     pub(super) node: Node,
     pub(super) queue: Queue,
@@ -258,12 +279,15 @@ pub(super) struct Lane {
     pub(super) wake: f64,
     /// The limit as it was last told.
     pub(super) told: Option<(f64, f64)>,
+    /// What it got through lately.
+    pub(super) passed: Passed,
 }
 
 impl Lane {
-    pub(super) fn new(key: LaneKey, name: Arc<str>, node: Node, queue: Queue, now: f64) -> Self {
+    pub(super) fn new(key: LaneKey, index: u32, name: Arc<str>, node: Node, queue: Queue, now: f64) -> Self {
         Self {
             key,
+            index,
             name,
             node,
             queue,
@@ -273,14 +297,20 @@ impl Lane {
             refused_at: None,
             wake: f64::INFINITY,
             told: None,
+            passed: Passed::default(),
         }
     }
 
     /// When every node of the lane's path grants: to whoever is next, or sooner to a class that asks for its share.
     pub(super) fn ready_at(&mut self, shared: &mut Shared, now: f64, for_share: bool) -> f64 {
         let waiting = self.queue.ready_len();
-        let own = self.node.ready_at(now, waiting, for_share);
-        if self.node.observes() { own } else { own.max(shared.ready_at(&self.key, now, waiting)) }
+        if self.node.observes() {
+            return self.node.ready_at(now, waiting, for_share);
+        }
+        let above = shared.ready_at(&self.key, self.index, now, waiting);
+        // While a node above holds back, nothing waits for this law: it only listens, and does not climb.
+        let waiting = if above > now + SAME { 0 } else { waiting };
+        self.node.ready_at(now, waiting, for_share).max(above)
     }
 
     /// Takes out the ticket that leaves now, if one may.
@@ -318,22 +348,35 @@ impl Lane {
 
     /// Seconds until a ticket behind `ahead` others would leave; `None` while the pace is still being found, and in a
     /// pause without end.
-    pub(super) fn predicted_wait(&self, now: f64, ahead: f64) -> Option<f64> {
+    pub(super) fn predicted_wait(&self, shared: &Shared, now: f64, ahead: f64) -> Option<f64> {
         let pause = (self.node.paused_until() - now).max(0.0);
-        if self.node.is_starting() || pause.is_infinite() || self.node.lets_all(now) {
+        if pause.is_infinite() || self.node.lets_all(now) {
             return None;
         }
-        Some(pause + ahead * self.node.pace().interval_seconds())
+        let own = (!self.node.is_starting()).then(|| pause + ahead * self.node.pace().interval_seconds());
+        let above = shared.part(&self.key, self.index, now).map(|(pace, pause)| pause + ahead / pace);
+        match (own, above) {
+            (Some(own), Some(above)) => Some(own.max(above)),
+            (own, above) => own.or(above),
+        }
     }
 
     /// Seconds until the queue has drained, for a Retry-After: whole, at least 1, at most a minute.
-    pub(super) fn drain_seconds(&self, now: f64) -> f64 {
-        let pause = (self.node.paused_until() - now).max(0.0);
-        (pause + self.queue.len() as f64 * self.node.pace().interval_seconds()).ceil().clamp(1.0, 60.0)
+    pub(super) fn drain_seconds(&self, shared: &Shared, now: f64) -> f64 {
+        let waiting = self.queue.len() as f64;
+        let own = (self.node.paused_until() - now).max(0.0) + waiting * self.node.pace().interval_seconds();
+        let above = shared.part(&self.key, self.index, now).map_or(0.0, |(pace, pause)| pause + waiting / pace);
+        own.max(above).ceil().clamp(1.0, 60.0)
+    }
+
+    /// The end of the longest pause that has one, its own or that of a node above it.
+    pub(super) fn pause_end(&self, shared: &Shared) -> f64 {
+        self.node.pause_end().max(shared.pause_end(&self.key, self.index))
     }
 
     /// As it is shown; `settings` know what classes are called.
-    pub(super) fn view(&self, now: f64, settings: &LanesSettings) -> LaneView {
+    pub(super) fn view(&self, shared: &Shared, now: f64, settings: &LanesSettings) -> LaneView {
+        let above = shared.views(&self.key, self.index, now);
         LaneView {
             name: Arc::clone(&self.name),
             key: self.key.clone(),
@@ -342,6 +385,7 @@ impl Lane {
             pace: self.node.pace().get(),
             pinned: self.node.orders.pinned(),
             limit: self.node.limit(),
+            above,
             queue_depth: self.queue.len(),
             classes: self.classes(settings),
             in_flight: usize::try_from(self.node.in_flight).unwrap_or(usize::MAX),

@@ -11,6 +11,7 @@
 
 mod aimd;
 mod announcement;
+mod attribution;
 mod command;
 mod event;
 mod inflight;
@@ -37,6 +38,8 @@ mod turns;
 pub use announcement::{AnnouncedBy, Announcement};
 pub use command::Command;
 pub use event::{Event, RefusalReason, RetryReason};
+use learnt::Prior;
+
 pub use key::{CredentialHash, LaneKey, Level};
 pub use lanes::Lanes;
 pub use law::LawName;
@@ -46,6 +49,6 @@ pub use pacer::Pacer;
 pub use rate::{Quota, QuotaError, Rate};
 pub use settings::{ClassSettings, LaneRule, LanesSettings, LawSettings, Mode, QueueSettings, RetrySettings};
 pub use ticket::{
-    ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, Refusal, Settled, Step, Ticket,
-    TicketId,
+    ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, NodeOrigin, NodeView, Refusal, Settled,
+    Step, Ticket, TicketId,
 };

@@ -135,6 +135,7 @@ impl Metrics {
                 self.vectors.class_queue_wait.with_label_values(&[class]).observe(*waited_seconds);
             }
             Event::Throttled { lane, .. } => self.lane(lane).throttled.inc(),
+            Event::LimitShared { .. } | Event::LimitParted { .. } => (),
             Event::Retried { lane, reason } => self.lane(lane).retried(*reason),
             Event::Refused { lane, reason } => self.lane(lane).refused(*reason),
             Event::Abandoned { lane } => self.lane(lane).abandoned.inc(),
@@ -398,7 +399,7 @@ const UPSTREAM_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{ClassView, LaneKey, LimitView, RefusalReason, RetryReason};
+    use crate::control::{ClassView, LaneKey, Level, LimitView, RefusalReason, RetryReason};
     use crate::control::{LawName, LimitModel, LimitSource};
     use http::StatusCode;
     use std::time::Duration;
@@ -411,6 +412,7 @@ mod tests {
             mode: Mode::Adaptive,
             pace: 9.5,
             pinned: None,
+            above: Vec::new(),
             limit: Some(LimitView {
                 requests: 300.0,
                 window_seconds: 60.0,
@@ -455,7 +457,7 @@ mod tests {
             Event::Started { lane: Arc::clone(&lane), class: None, waited_seconds: 0.2 },
             Event::Started { lane: Arc::clone(&lane), class: Some("production".into()), waited_seconds: 0.3 },
             Event::Accepted { lane: Arc::clone(&lane) },
-            Event::Throttled { lane: Arc::clone(&lane), retry_after_seconds: None },
+            Event::Throttled { lane: Arc::clone(&lane), retry_after_seconds: None, per: Level::Route },
             Event::Retried { lane: Arc::clone(&lane), reason: RetryReason::Throttled },
             Event::Refused { lane: Arc::clone(&lane), reason: RefusalReason::QueueFull },
             Event::Abandoned { lane: Arc::clone(&lane) },
