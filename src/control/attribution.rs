@@ -61,9 +61,10 @@ impl Passed {
         before(until).saturating_sub(before(from))
     }
 
-    /// What got through in a second of the last five, on the whole.
+    /// What got through in a second of the last five, or of as many as are known.
     pub(super) fn recent_rate(&self, now: f64) -> f64 {
-        self.count(now - 5.0, now) as f64 / 5.0
+        let from = self.known_from.map_or(now, |known| known.max(now - 5.0));
+        self.count(from, now) as f64 / (now - from).max(0.1)
     }
 }
 

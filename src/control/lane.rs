@@ -4,6 +4,7 @@ use super::announcement::Announcement;
 use super::attribution::Passed;
 use super::command::Command;
 use super::law::{Answer, Law, Shift, Stamp};
+use super::learnt::Prior;
 use super::memory::Legacy;
 use super::orders::Orders;
 use super::pacer::Pacer;
@@ -38,7 +39,13 @@ pub(super) struct Node {
     since: f64,
     mode: Mode,
     /// What was learnt before the lane's refusals turned out to be those of a limit above it.
-    aside: Option<Law>,
+    aside: Option<Aside>,
+}
+
+/// What a lane had learnt; nothing, if its law was still looking.
+#[derive(Clone, Debug)]
+struct Aside {
+    prior: Option<Prior>,
 }
 
 impl Node {
@@ -154,15 +161,15 @@ impl Node {
 
     /// Goes on with `law`, and keeps what it had learnt.
     pub(super) fn set_law_aside(&mut self, now: f64, law: Law) {
-        let before = std::mem::replace(&mut self.law, law);
-        self.aside = self.aside.take().or(Some(before));
+        self.aside.get_or_insert(Aside { prior: self.law.prior() });
+        self.law = law;
         self.since = now;
     }
 
-    /// Goes on from what was set aside.
-    pub(super) fn take_law_back(&mut self, now: f64) {
-        if let Some(law) = self.aside.take() {
-            self.law = law;
+    /// Starts from what was set aside.
+    pub(super) fn take_law_back(&mut self, now: f64, settings: &LawSettings) {
+        if let Some(aside) = self.aside.take() {
+            self.law = Law::new(settings, aside.prior.as_ref(), now);
             self.since = now;
         }
     }

@@ -149,7 +149,8 @@ impl Lanes {
         let Some(above) = self.shared.remove(level, key) else { return };
         for index in above.lanes() {
             if let Some(lane) = self.roster.get_mut(index) {
-                lane.node.take_law_back(now);
+                let settings = self.settings.law_of(&lane.key);
+                lane.node.take_law_back(now, settings);
             }
         }
         self.events.push_back(Event::LimitParted { limit: name_of(level, key).into() });
