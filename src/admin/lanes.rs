@@ -75,6 +75,8 @@ pub(super) struct Lane {
     /// What belongs to no class first, as `other`; empty where there are no classes.
     classes: Vec<Class>,
     in_flight: usize,
+    /// `null` where nothing limits how many may be under way at once.
+    in_flight_max: Option<u32>,
     accepted_total: u64,
     throttled_total: u64,
     paused: bool,
@@ -123,6 +125,7 @@ impl Lane {
             queue_depth: view.queue_depth,
             classes: view.classes.iter().map(Class::from).collect(),
             in_flight: view.in_flight,
+            in_flight_max: view.in_flight_max,
             accepted_total: view.accepted_total,
             throttled_total: view.throttled_total,
             paused,
@@ -197,6 +200,7 @@ mod tests {
             queue_depth: 90,
             classes: vec![ClassView { name: "production".into(), share: 0.5, queue_depth: 3 }],
             in_flight: 1,
+            in_flight_max: Some(8),
             accepted_total: 1_000,
             throttled_total: 3,
             paused_seconds,
@@ -215,7 +219,7 @@ mod tests {
                     "confidence": 0.9, "says": "10/s",
                 },
                 "queue_depth": 90, "classes": [{"name": "production", "share": 0.5, "queue_depth": 3}],
-                "in_flight": 1, "accepted_total": 1000, "throttled_total": 3,
+                "in_flight": 1, "in_flight_max": 8, "accepted_total": 1000, "throttled_total": 3,
                 "paused": false, "paused_seconds": 0.0, "paused_until": null,
             })
         );

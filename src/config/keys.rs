@@ -93,6 +93,7 @@ pub(super) fn law(table: &mut Reader<'_>, law_key: &'static str, law: &mut LawSe
         law.probe_period_seconds = period.as_secs_f64();
     }
     table.set(&mut law.shared, "shared", truth);
+    table.set(&mut law.slowness, "slowness", truth);
 }
 
 /// The longest that a request may wait, in `[queue]` and in a lane.

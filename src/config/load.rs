@@ -201,6 +201,7 @@ fn complete(tree: &mut Table) {
         ("ceiling", tree.at("law.ceiling").cloned()),
         ("probe_period", tree.at("law.probe_period").cloned()),
         ("shared", tree.at("law.shared").cloned()),
+        ("slowness", tree.at("law.slowness").cloned()),
         ("deadline", tree.at("queue.deadline").cloned()),
         ("per", default(Value::Text("credential".to_owned()))),
     ];

@@ -96,6 +96,11 @@ impl InFlight {
         self.cap.is_some_and(|cap| in_flight >= cap.requests + u32::from(now >= cap.trial_at))
     }
 
+    /// The cap.
+    pub(super) fn max(&self) -> Option<u32> {
+        self.cap.map(|cap| cap.requests)
+    }
+
     /// The pace that the cap makes, in requests/s.
     pub(super) fn pace(&self) -> Option<f64> {
         let (cap, seconds) = (self.cap?, self.usual_seconds?);

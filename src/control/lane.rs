@@ -396,6 +396,7 @@ impl Lane {
             queue_depth: self.queue.len(),
             classes: self.classes(settings),
             in_flight: usize::try_from(self.node.in_flight).unwrap_or(usize::MAX),
+            in_flight_max: self.node.law.in_flight_max(),
             accepted_total: self.accepted_total,
             throttled_total: self.throttled_total,
             paused_seconds: (self.node.paused_until() - now).max(0.0),

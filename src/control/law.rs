@@ -6,6 +6,7 @@ use super::announcement::{AnnouncedBy, Announcement};
 use super::inflight::InFlight;
 use super::learnt::{Learnt, Observed, Prior};
 use super::ledger::Ledgers;
+use super::overload::Overload;
 use super::retry::PAUSING_SECONDS;
 use super::settings::{LawSettings, Mode};
 use super::{LimitModel, LimitSource, LimitView, Rate};
@@ -83,12 +84,14 @@ pub(super) enum Law {
     Observed(Box<Observed>),
 }
 
-/// The learnt law, the ledgers of what the API announces, and a cap on requests in flight.
+/// The learnt law, the ledgers of what the API announces, a cap on requests in flight, and another for an API that slows
+/// down.
 #[derive(Clone, Debug)]
 pub(super) struct Announced {
     learnt: Learnt,
     ledgers: Ledgers,
     in_flight: InFlight,
+    overload: Option<Overload>,
 }
 
 impl Announced {
@@ -103,7 +106,8 @@ impl Announced {
             self.learnt.rate(now, 0);
             return Rate::FASTEST.get();
         }
-        let held = !self.ledgers.is_empty() && self.ledgers.ready_at(now, waiting) > now;
+        let held = !self.ledgers.is_empty() && self.ledgers.ready_at(now, waiting) > now
+            || self.overload.as_ref().is_some_and(|overload| overload.binds(now));
         self.learnt.rate(now, if held { 0 } else { waiting })
     }
 
@@ -116,17 +120,26 @@ impl Announced {
         if self.ledgers.is_empty() { own } else { own.max(self.ledgers.ready_at(now, waiting)) }
     }
 
+    /// What is known of an API that slows down, if it does.
+    fn slowness(&self) -> Option<&Overload> {
+        self.overload.as_ref().filter(|overload| overload.pace().is_some())
+    }
+
     /// The pace of what governs.
     fn pace(&self) -> f64 {
         let announced = self.ledgers.govern().then(|| self.ledgers.pace().unwrap_or(0.0));
-        match (announced, self.in_flight.pace()) {
+        let pace = match (announced, self.in_flight.pace()) {
             (Some(one), Some(other)) => one.min(other),
             (one, other) => one.or(other).unwrap_or_else(|| self.learnt.current_rate()),
-        }
+        };
+        self.overload.as_ref().and_then(Overload::pace).map_or(pace, |slow| slow.min(pace))
     }
 
     fn settle(&mut self, now: f64, stamp: Stamp, answer: Answer, told: &[Announcement]) {
         let (governed, capped) = (self.ledgers.govern(), self.in_flight.governs());
+        if let Some(overload) = &mut self.overload {
+            overload.settle(now, stamp, answer);
+        }
         let heard = self.ledgers.settle(now, stamp.departure, answer, told);
         if governed && !self.ledgers.govern() {
             self.learnt.take_over(now);
@@ -162,6 +175,7 @@ impl Law {
                 learnt: Learnt::new(settings, prior, now),
                 ledgers: Ledgers::default(),
                 in_flight: InFlight::new(),
+                overload: settings.slowness.then(Overload::new),
             })),
         }
     }
@@ -234,7 +248,15 @@ impl Law {
 
     /// With so many in flight, none may leave before an answer ends.
     pub(super) fn is_full(&self, now: f64, in_flight: u32) -> bool {
-        matches!(self, Self::Learnt(law) if law.in_flight.is_full(now, in_flight))
+        let Self::Learnt(law) = self else { return false };
+        law.in_flight.is_full(now, in_flight) || law.overload.as_ref().is_some_and(Overload::is_full)
+    }
+
+    /// How many may be under way at once, where that is limited.
+    pub(super) fn in_flight_max(&self) -> Option<u32> {
+        let Self::Learnt(law) = self else { return None };
+        let slow = law.overload.as_ref().and_then(Overload::max);
+        law.in_flight.max().into_iter().chain(slow).min()
     }
 
     /// One departs; with it so many are in flight.
@@ -243,6 +265,9 @@ impl Law {
             Self::Fixed(_) | Self::Aimd(_) => Stamp::new(0, now),
             Self::Observed(law) => law.sent(now),
             Self::Learnt(law) => {
+                if let Some(overload) = &mut law.overload {
+                    overload.sent(now);
+                }
                 Stamp { departure: law.ledgers.sent(now), in_flight, ..law.learnt.sent(now) }
             }
         }
@@ -255,6 +280,9 @@ impl Law {
             Self::Observed(law) => law.give_back(now, stamp),
             Self::Learnt(law) => {
                 law.ledgers.give_back(stamp.departure);
+                if let Some(overload) = &mut law.overload {
+                    overload.ended();
+                }
                 law.learnt.settle(now, stamp, Answer::Unknown);
             }
         }
@@ -289,7 +317,7 @@ impl Law {
             Self::Fixed(_) => false,
             Self::Observed(law) => law.believes().is_none(),
             Self::Aimd(law) => law.is_starting(),
-            Self::Learnt(law) => law.learnt.is_starting() && !law.governed(),
+            Self::Learnt(law) => law.learnt.is_starting() && !law.governed() && law.slowness().is_none(),
         }
     }
 
@@ -300,7 +328,9 @@ impl Law {
             Self::Observed(law) => law.believes(),
             Self::Aimd(law) => (!law.is_starting()).then(|| (law.current_rate(), 1.0)),
             Self::Learnt(law) => {
-                law.ledgers.believes().or_else(|| law.in_flight.believes()).or_else(|| law.learnt.believes())
+                let known = law.ledgers.believes().or_else(|| law.in_flight.believes());
+                let slow = || law.slowness().and_then(Overload::believes);
+                known.or_else(slow).or_else(|| law.learnt.believes())
             }
         }
     }
@@ -320,7 +350,9 @@ impl Law {
                 says: format!("somewhere near {}: this law does not measure", Rate::new(law.current_rate())),
             }),
             Self::Learnt(law) => {
-                law.ledgers.limit().or_else(|| law.in_flight.limit()).or_else(|| law.learnt.limit())
+                let known = law.ledgers.limit().or_else(|| law.in_flight.limit());
+                let slow = || law.slowness().and_then(Overload::limit);
+                known.or_else(slow).or_else(|| law.learnt.limit())
             }
         }
     }

@@ -25,6 +25,7 @@ mod ledger;
 mod memory;
 mod orders;
 mod outcome;
+mod overload;
 mod pacer;
 mod queue;
 mod rate;

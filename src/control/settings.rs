@@ -113,6 +113,8 @@ pub struct LawSettings {
     pub probe_period_seconds: f64,
     /// Others whose refusals are not seen here share the limit: take a part of it, and leave them theirs.
     pub shared: bool,
+    /// Holds requests back from an API that only takes longer for them.
+    pub slowness: bool,
 }
 
 impl Default for LawSettings {
@@ -125,6 +127,7 @@ impl Default for LawSettings {
             start_doubling_seconds: 0.5,
             probe_period_seconds: 45.0,
             shared: false,
+            slowness: true,
         }
     }
 }

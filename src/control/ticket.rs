@@ -98,6 +98,8 @@ pub enum LimitModel {
     TokenBucket,
     /// So many at once.
     Concurrency,
+    /// None; but beyond so many at once requests only take longer.
+    Slowdown,
     /// Not known.
     #[default]
     Unknown,
@@ -125,6 +127,7 @@ impl LimitModel {
             Self::SlidingWindow => "sliding_window",
             Self::TokenBucket => "token_bucket",
             Self::Concurrency => "concurrency",
+            Self::Slowdown => "slowdown",
             Self::Unknown => "unknown",
         }
     }
@@ -180,6 +183,8 @@ pub struct LaneView {
     pub classes: Vec<ClassView>,
     /// Requests sent whose exchange is not over.
     pub in_flight: usize,
+    /// How many may be under way at once; `None` where nothing says so.
+    pub in_flight_max: Option<u32>,
     /// Requests that the limiter let through.
     pub accepted_total: u64,
     /// Requests that the limiter refused.

@@ -73,6 +73,7 @@ struct Gauges {
     queue_depth: IntGaugeVec,
     class_queue_depth: IntGaugeVec,
     in_flight: IntGaugeVec,
+    in_flight_max: IntGaugeVec,
     pace: GaugeVec,
     limit: GaugeVec,
     paused: GaugeVec,
@@ -263,10 +264,8 @@ impl Gauges {
                 "class",
             )?,
             in_flight: whole("tidegate_in_flight", "Requests sent whose exchange is not over.", "lane")?,
-            pace: real(
-                "tidegate_lane_pace_requests_per_second",
-                "How fast requests of the lane may leave now.",
-            )?,
+            in_flight_max: whole("tidegate_lane_in_flight_max", "Most requests at once, as learnt.", "lane")?,
+            pace: real("tidegate_lane_pace_requests_per_second", "How fast requests may leave now.")?,
             limit: real(
                 "tidegate_lane_limit_requests_per_second",
                 "The limit that the lane has learnt or was told; absent while none is known.",
@@ -283,10 +282,7 @@ impl Gauges {
                 "tidegate_client_connections_max",
                 "Connections of clients that may be open; further ones wait.",
             )?,
-            callers: one(
-                "tidegate_admission_callers",
-                "Callers that have a quota of their own at the door.",
-            )?,
+            callers: one("tidegate_admission_callers", "Callers with a quota of their own at the door.")?,
             callers_max: one(
                 "tidegate_admission_callers_max",
                 "Callers that may have one, beyond which they share; 0 when there is no quota.",
@@ -322,6 +318,7 @@ impl Gauges {
         self.queue_depth.reset();
         self.class_queue_depth.reset();
         self.in_flight.reset();
+        self.in_flight_max.reset();
         self.pace.reset();
         self.limit.reset();
         self.paused.reset();
@@ -339,6 +336,9 @@ impl Gauges {
         self.class_queue_depth.with_label_values(&[OTHER]).add(signed(unclassed));
         self.in_flight.with_label_values(&[label]).add(signed(lane.in_flight));
         self.pace.with_label_values(&[label]).add(lane.pace);
+        if let Some(max) = lane.in_flight_max.filter(|_| label != OTHER) {
+            self.in_flight_max.with_label_values(&[label]).set(i64::from(max));
+        }
         let observed = self.observed.with_label_values(&[label]);
         observed.set(observed.get().max(i64::from(lane.mode == Mode::Observe)));
         let paused: Gauge = self.paused.with_label_values(&[label]);
@@ -424,6 +424,7 @@ mod tests {
             queue_depth,
             classes: vec![ClassView { name: "production".into(), share: 0.5, queue_depth: 1 }],
             in_flight: 2,
+            in_flight_max: Some(8),
             accepted_total: 7,
             throttled_total: 1,
             paused_seconds: 1.5,
@@ -487,6 +488,7 @@ mod tests {
             r#"tidegate_signals_ignored_total{lane="messages@3f9a"} 1"#,
             r#"tidegate_queue_depth{lane="messages@3f9a"} 3"#,
             r#"tidegate_in_flight{lane="messages@3f9a"} 2"#,
+            r#"tidegate_lane_in_flight_max{lane="messages@3f9a"} 8"#,
             r#"tidegate_lane_pace_requests_per_second{lane="messages@3f9a"} 9.5"#,
             r#"tidegate_lane_limit_requests_per_second{lane="messages@3f9a"} 5"#,
             r#"tidegate_lane_paused_seconds{lane="messages@3f9a"} 1.5"#,

@@ -68,6 +68,7 @@ pub(crate) fn set(goals: &Goals) -> Vec<Goal> {
         least("fairness", Of::Median, goals.fairness_min),
         least("fairness", Of::Worst, goals.worst_fairness_min),
         least("throughput", Of::Median, goals.throughput_min),
+        least("throughput", Of::Worst, goals.worst_throughput_min),
         most("refused_share", Of::Median, goals.refused_share_max),
         most("refused_share", Of::Worst, goals.worst_refused_share_max),
         least("joined", Of::Median, goals.joined_min),

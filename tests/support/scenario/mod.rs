@@ -290,6 +290,7 @@ pub(crate) struct Goals {
     pub(crate) worst_production_wait_p99_max: Option<f64>,
     /// Requests a second that get through (for an API without limit).
     pub(crate) throughput_min: Option<f64>,
+    pub(crate) worst_throughput_min: Option<f64>,
     /// The median time that a request spends with the API.
     pub(crate) api_latency_max: Option<f64>,
     /// The pace after errors of the API's own, as a share that it differs by from the one before.
