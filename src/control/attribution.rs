@@ -273,7 +273,9 @@ mod tests {
 
     #[test]
     fn lanes_with_limits_of_their_own_stay_apart() {
-        for (own, other) in [(0.3, 0.3), (1.0, 1.0), (2.0, 2.0), (3.0, 3.0), (3.0, 2.0), (2.0, 4.0), (4.0, 0.5)] {
+        for (own, other) in
+            [(0.3, 0.3), (1.0, 1.0), (2.0, 2.0), (3.0, 3.0), (3.0, 2.0), (2.0, 4.0), (4.0, 0.5)]
+        {
             let wrongly = joined(|noise, _| (10.0 + own * noise.normal(), 8.0 + other * noise.normal()));
             println!("{own} {other} {wrongly:?}");
         }

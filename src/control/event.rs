@@ -86,7 +86,7 @@ pub enum Event {
     },
     /// A limit stands above several lanes from now on.
     LimitShared {
-        /// What it is called: `credential@3f9a`.
+        /// What it is called: `credential@3f9a0123`.
         limit: Arc<str>,
         /// The lanes that evidence put below it; none: all that it is on, as the API says.
         lanes: Vec<Arc<str>>,

@@ -14,7 +14,7 @@ use super::retry::PAUSING_SECONDS;
 use super::settings::{LanesSettings, LawSettings, Mode};
 use super::shared::Shared;
 use super::ticket::TicketId;
-use super::{ClassView, LaneKey, LaneView, LimitView};
+use super::{LaneKey, LimitView};
 use std::sync::Arc;
 
 /// Two moments closer than this are the same: what a conversion between clock and seconds may lose.
@@ -182,6 +182,16 @@ impl Node {
         self.pause_until = self.pause_until.max(seconds.map_or(f64::NEG_INFINITY, |seconds| now + seconds));
     }
 
+    /// Whether it holds anything back.
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The pace that an operator pinned it to.
+    pub(super) fn pinned(&self) -> Option<Rate> {
+        self.orders.pinned()
+    }
+
     /// It only watches: nothing waits but for an operator's pin or pause, which are a person's word and no trial.
     pub(super) fn observes(&self) -> bool {
         self.mode == Mode::Observe
@@ -311,7 +321,8 @@ impl Lane {
     /// When every node of the lane's path grants: to whoever is next, or sooner to a class that asks for its share.
     pub(super) fn ready_at(&mut self, shared: &mut Shared, now: f64, for_share: bool) -> f64 {
         let waiting = self.queue.ready_len();
-        if self.node.observes() {
+        // An operator's pin is a person's word: it counts in the nodes above, and does not wait for them.
+        if self.node.observes() || self.node.pinned().is_some() {
             return self.node.ready_at(now, waiting, for_share);
         }
         let above = shared.ready_at(&self.key, self.index, now, waiting);
@@ -372,44 +383,14 @@ impl Lane {
     pub(super) fn drain_seconds(&self, shared: &Shared, now: f64) -> f64 {
         let waiting = self.queue.len() as f64;
         let own = (self.node.paused_until() - now).max(0.0) + waiting * self.node.pace().interval_seconds();
-        let above = shared.part(&self.key, self.index, now).map_or(0.0, |(pace, pause)| pause + waiting / pace);
+        let above =
+            shared.part(&self.key, self.index, now).map_or(0.0, |(pace, pause)| pause + waiting / pace);
         own.max(above).ceil().clamp(1.0, 60.0)
     }
 
     /// The end of the longest pause that has one, its own or that of a node above it.
     pub(super) fn pause_end(&self, shared: &Shared) -> f64 {
         self.node.pause_end().max(shared.pause_end(&self.key, self.index))
-    }
-
-    /// As it is shown; `settings` know what classes are called.
-    pub(super) fn view(&self, shared: &Shared, now: f64, settings: &LanesSettings) -> LaneView {
-        let above = shared.views(&self.key, self.index, now);
-        LaneView {
-            name: Arc::clone(&self.name),
-            key: self.key.clone(),
-            law: self.node.law.name(),
-            mode: self.node.mode,
-            pace: self.node.pace().get(),
-            pinned: self.node.orders.pinned(),
-            limit: self.node.limit(),
-            above,
-            queue_depth: self.queue.len(),
-            classes: self.classes(settings),
-            in_flight: usize::try_from(self.node.in_flight).unwrap_or(usize::MAX),
-            in_flight_max: self.node.law.in_flight_max(),
-            accepted_total: self.accepted_total,
-            throttled_total: self.throttled_total,
-            paused_seconds: (self.node.paused_until() - now).max(0.0),
-        }
-    }
-    fn classes(&self, settings: &LanesSettings) -> Vec<ClassView> {
-        if settings.classes.is_empty() {
-            return Vec::new();
-        }
-        let names = settings.classes.iter().map(|class| Arc::clone(&class.name));
-        let names = std::iter::once("other".into()).chain(names);
-        let view = |(name, (share, queue_depth))| ClassView { name, share, queue_depth };
-        names.zip(self.queue.classes()).map(view).collect()
     }
 }
 

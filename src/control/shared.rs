@@ -123,7 +123,8 @@ impl Shared {
             return Vec::new();
         }
         let widest = ABOVE.into_iter().rev().filter_map(|level| self.nodes.get(&part_of(level, key)));
-        let Some(above) = widest.filter(|above| above.covers(lane)).max_by_key(|above| above.waiting.len()) else {
+        let Some(above) = widest.filter(|above| above.covers(lane)).max_by_key(|above| above.waiting.len())
+        else {
             return Vec::new();
         };
         let turn = |lane: &u32| above.turns.get(lane).copied().unwrap_or(above.present);
@@ -242,11 +243,11 @@ pub(super) fn same_node(level: Level, one: &LaneKey, other: &LaneKey) -> bool {
             && (level == Level::Upstream || one.credential == other.credential)
 }
 
-/// What a node is called: `credential@3f9a`, or `upstream@api.example.com:443`.
+/// What a node is called: `credential@3f9a0123`, or `upstream@api.example.com:443`.
 pub(super) fn name_of(level: Level, key: &LaneKey) -> String {
     match (level, key.credential) {
         (Level::Upstream, _) => format!("upstream@{}", key.upstream),
-        (_, Some(hash)) => format!("{}@{}", level.as_str(), hash.short(4)),
+        (_, Some(hash)) => format!("{}@{}", level.as_str(), hash.short(8)),
         (_, None) => format!("{}@none", level.as_str()),
     }
 }

@@ -113,7 +113,7 @@ impl LimitView {
             | LimitModel::AnchoredWindow
             | LimitModel::SlidingWindow
             | LimitModel::Concurrency => Some(self.requests),
-            LimitModel::TokenBucket | LimitModel::Unknown => None,
+            LimitModel::TokenBucket | LimitModel::Slowdown | LimitModel::Unknown => None,
         }
     }
 }
@@ -173,8 +173,10 @@ pub struct LaneView {
     pub pace: f64,
     /// The pace that an operator pinned it to.
     pub pinned: Option<Rate>,
-    /// The limit, if one is known.
+    /// The limit, if one is known; its own, or else the narrowest above it.
     pub limit: Option<LimitView>,
+    /// What that limit is per.
+    pub limit_per: Level,
     /// The limits above it, the narrowest first.
     pub above: Vec<NodeView>,
     /// Tickets that wait.
@@ -196,7 +198,7 @@ pub struct LaneView {
 /// A limit above a lane as it is now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeView {
-    /// What it is called: `credential@3f9a`, `upstream@api.example.com:443`.
+    /// What it is called: `credential@3f9a0123`, `upstream@api.example.com:443`.
     pub name: Arc<str>,
     /// What it is per.
     pub per: Level,

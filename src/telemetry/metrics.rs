@@ -1,15 +1,16 @@
 //! Every metric of the program: names, labels, help texts and bounds, here and nowhere else.
 
+use super::registered::{counter, gauge, registered};
 use super::series::{LaneSeries, OTHER, Series};
 use super::sink;
-use crate::control::{Event, LaneView, Mode};
+use crate::control::{Event, LaneView, Mode, NodeView};
 use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
 use http::Method;
-use prometheus::core::Collector;
 use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// How full everything bounded is now, apart from the lanes: what the rest of the program tells at a scrape.
@@ -57,6 +58,7 @@ pub(super) struct Vectors {
     pub(super) offered: IntCounterVec,
     pub(super) accepted: IntCounterVec,
     pub(super) throttled: IntCounterVec,
+    pub(super) attributed: IntCounterVec,
     pub(super) retries: IntCounterVec,
     pub(super) refused: IntCounterVec,
     pub(super) abandoned: IntCounterVec,
@@ -76,6 +78,9 @@ struct Gauges {
     in_flight_max: IntGaugeVec,
     pace: GaugeVec,
     limit: GaugeVec,
+    shared_limit: GaugeVec,
+    shared_pace: GaugeVec,
+    shared_limits: IntGauge,
     paused: GaugeVec,
     observed: IntGaugeVec,
     lanes: IntGauge,
@@ -135,7 +140,11 @@ impl Metrics {
                 let class = class.as_deref().unwrap_or(OTHER);
                 self.vectors.class_queue_wait.with_label_values(&[class]).observe(*waited_seconds);
             }
-            Event::Throttled { lane, .. } => self.lane(lane).throttled.inc(),
+            Event::Throttled { lane, per, .. } => {
+                let lane = self.lane(lane);
+                lane.throttled.inc();
+                self.vectors.attributed.with_label_values(&[lane.label.as_ref(), per.as_str()]).inc();
+            }
             Event::LimitShared { .. } | Event::LimitParted { .. } => (),
             Event::Retried { lane, reason } => self.lane(lane).retried(*reason),
             Event::Refused { lane, reason } => self.lane(lane).refused(*reason),
@@ -167,6 +176,10 @@ impl Metrics {
         let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.gauges.set_levels(lanes.len(), levels);
         self.gauges.clear_lanes();
+        let node = |lane| move |node: &NodeView| (Arc::clone(&node.name), Arc::clone(lane));
+        let nodes: BTreeSet<_> =
+            lanes.iter().flat_map(|lane| lane.above.iter().map(node(&lane.key.upstream))).collect();
+        self.gauges.shared_limits.set(signed(nodes.len()));
         for lane in lanes {
             self.gauges.add_lane(self.series.label(&lane.name), lane);
         }
@@ -208,6 +221,11 @@ impl Vectors {
                 "Requests that the upstream's limiter let through.",
             )?,
             throttled: by_lane("tidegate_throttled_total", "Requests that the upstream's limiter refused.")?,
+            attributed: counters(
+                "tidegate_attributed_total",
+                "Refusals by what the limit that refused is per: route, credential, upstream.",
+                &["lane", "per"],
+            )?,
             retries: counters(
                 "tidegate_retries_total",
                 "Requests that went back to their queue to be sent again.",
@@ -255,6 +273,9 @@ impl Gauges {
         };
         let real =
             |name: &str, help: &str| registered(registry, GaugeVec::new(Opts::new(name, help), &["lane"])?);
+        let shared = |name: &str, help: &str| {
+            registered(registry, GaugeVec::new(Opts::new(name, help), &["limit", "upstream"])?)
+        };
         let one = |name: &str, help: &str| gauge(registry, name, help);
         Ok(Self {
             queue_depth: whole("tidegate_queue_depth", "Requests that wait for their pass.", "lane")?,
@@ -272,6 +293,12 @@ impl Gauges {
             )?,
             paused: real("tidegate_lane_paused_seconds", "For how much longer the lane holds back.")?,
             observed: whole("tidegate_lane_observed", "1 in a dry run (mode observe), else 0.", "lane")?,
+            shared_limit: shared("tidegate_shared_limit_requests_per_second", "A limit that lanes share.")?,
+            shared_pace: shared(
+                "tidegate_shared_pace_requests_per_second",
+                "The pace of its lanes together.",
+            )?,
+            shared_limits: one("tidegate_shared_limits", "Limits above lanes; at most two for each lane.")?,
             lanes: one("tidegate_lanes", "Lanes that exist.")?,
             lanes_max: one("tidegate_lanes_max", "Lanes that may exist.")?,
             queue_tickets_max: one("tidegate_queue_tickets_max", "Requests that may wait in one lane.")?,
@@ -321,6 +348,8 @@ impl Gauges {
         self.in_flight_max.reset();
         self.pace.reset();
         self.limit.reset();
+        self.shared_limit.reset();
+        self.shared_pace.reset();
         self.paused.reset();
         self.observed.reset();
     }
@@ -341,6 +370,13 @@ impl Gauges {
         }
         let observed = self.observed.with_label_values(&[label]);
         observed.set(observed.get().max(i64::from(lane.mode == Mode::Observe)));
+        for node in lane.above.iter().filter(|_| label != OTHER) {
+            let labels = [node.name.as_ref(), lane.key.upstream.as_ref()];
+            self.shared_pace.with_label_values(&labels).set(node.pace);
+            if let Some(limit) = node.limit.as_ref().filter(|limit| limit.window_seconds > 0.0) {
+                self.shared_limit.with_label_values(&labels).set(limit.requests / limit.window_seconds);
+            }
+        }
         let paused: Gauge = self.paused.with_label_values(&[label]);
         paused.set(paused.get().max(lane.paused_seconds));
         if let Some(limit) = lane.limit.as_ref().filter(|limit| label != OTHER && limit.window_seconds > 0.0)
@@ -364,22 +400,6 @@ fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
     Ok(())
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-    registered(registry, IntGauge::with_opts(Opts::new(name, help))?)
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-    registered(registry, IntCounter::with_opts(Opts::new(name, help))?)
-}
-
-fn registered<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: C,
-) -> Result<C, prometheus::Error> {
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
 fn signed(value: usize) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -400,7 +420,7 @@ const UPSTREAM_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 mod tests {
     use super::*;
     use crate::control::{ClassView, LaneKey, Level, LimitView, RefusalReason, RetryReason};
-    use crate::control::{LawName, LimitModel, LimitSource};
+    use crate::control::{LawName, LimitModel, LimitSource, NodeOrigin};
     use http::StatusCode;
     use std::time::Duration;
 
@@ -412,7 +432,25 @@ mod tests {
             mode: Mode::Adaptive,
             pace: 9.5,
             pinned: None,
-            above: Vec::new(),
+            limit_per: Level::Route,
+            above: vec![NodeView {
+                name: "credential@3f9a0123".into(),
+                per: Level::Credential,
+                origin: NodeOrigin::Found,
+                lanes: Some(2),
+                queue_depth: 5,
+                in_flight: 2,
+                pace: 14.5,
+                limit: Some(LimitView {
+                    requests: 900.0,
+                    window_seconds: 60.0,
+                    model: LimitModel::FixedWindow,
+                    source: LimitSource::Learnt,
+                    confidence: 0.9,
+                    says: "900/min".into(),
+                }),
+                paused_seconds: 0.0,
+            }],
             limit: Some(LimitView {
                 requests: 300.0,
                 window_seconds: 60.0,
@@ -458,7 +496,7 @@ mod tests {
             Event::Started { lane: Arc::clone(&lane), class: None, waited_seconds: 0.2 },
             Event::Started { lane: Arc::clone(&lane), class: Some("production".into()), waited_seconds: 0.3 },
             Event::Accepted { lane: Arc::clone(&lane) },
-            Event::Throttled { lane: Arc::clone(&lane), retry_after_seconds: None, per: Level::Route },
+            Event::Throttled { lane: Arc::clone(&lane), retry_after_seconds: None, per: Level::Credential },
             Event::Retried { lane: Arc::clone(&lane), reason: RetryReason::Throttled },
             Event::Refused { lane: Arc::clone(&lane), reason: RefusalReason::QueueFull },
             Event::Abandoned { lane: Arc::clone(&lane) },
@@ -480,6 +518,10 @@ mod tests {
             r#"tidegate_offered_total{lane="messages@3f9a"} 1"#,
             r#"tidegate_accepted_total{lane="messages@3f9a"} 1"#,
             r#"tidegate_throttled_total{lane="messages@3f9a"} 1"#,
+            r#"tidegate_attributed_total{lane="messages@3f9a",per="credential"} 1"#,
+            r#"tidegate_shared_pace_requests_per_second{limit="credential@3f9a0123",upstream="h:80"} 14.5"#,
+            r#"tidegate_shared_limit_requests_per_second{limit="credential@3f9a0123",upstream="h:80"} 15"#,
+            "tidegate_shared_limits 1",
             r#"tidegate_retries_total{lane="messages@3f9a",reason="throttled"} 1"#,
             r#"tidegate_retries_total{lane="messages@3f9a",reason="stale"} 0"#,
             r#"tidegate_refused_total{lane="messages@3f9a",reason="queue_full"} 1"#,

@@ -2,6 +2,7 @@
 
 pub mod logs;
 mod metrics;
+mod registered;
 mod series;
 mod sink;
 

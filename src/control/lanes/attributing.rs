@@ -83,7 +83,9 @@ impl Lanes {
         let key = lane.key.clone();
         for level in ABOVE {
             match self.judge(level, &key, index, sent_at) {
-                Verdict::OneLimit { lanes, per_second } => return self.join(now, level, &key, lanes, per_second),
+                Verdict::OneLimit { lanes, per_second } => {
+                    return self.join(now, level, &key, lanes, per_second);
+                }
                 Verdict::Apart => return self.part(now, level, &key),
                 Verdict::Unclear => (),
             }
@@ -94,8 +96,9 @@ impl Lanes {
     fn judge(&mut self, level: Level, key: &LaneKey, index: u32, sent_at: f64) -> Verdict {
         let below = || self.roster.iter().filter(|(_, lane)| same_node(level, &lane.key, key));
         // Below an upstream, lanes of one credential say nothing that is not said of the credential.
-        let is_another =
-            |(other, lane): (u32, &Lane)| other != index && (level != Level::Upstream || lane.key.credential != key.credential);
+        let is_another = |(other, lane): (u32, &Lane)| {
+            other != index && (level != Level::Upstream || lane.key.credential != key.credential)
+        };
         if !below().any(is_another) {
             return Verdict::Unclear;
         }
@@ -116,18 +119,21 @@ impl Lanes {
 
     /// Puts a node above lanes that meet one limit. What each had learnt of its own was its part of that: it is set aside.
     fn join(&mut self, now: f64, level: Level, key: &LaneKey, lanes: Vec<u32>, per_second: f64) {
-        let prior = Prior::of_parts(per_second);
-        let node = Node::new(Law::new(&self.settings.law, Some(&prior), now), None);
         // A node that stood there for other lanes goes.
         self.part(now, level, key);
-        let mut names = Vec::new();
+        let (mut names, mut paces) = (Vec::new(), 0.0);
         for index in &lanes {
             if let Some(lane) = self.roster.get_mut(*index) {
                 let settings = self.settings.law_of(&lane.key);
-                lane.node.set_law_aside(now, Law::new(settings, Some(&Prior::unlimited(per_second)), now));
+                // No refusal makes anything faster: that is left to what is let through.
+                let pace = lane.node.law.current_rate().get();
+                lane.node.set_law_aside(now, Law::new(settings, Some(&Prior::unlimited(pace)), now));
                 names.push(Arc::clone(&lane.name));
+                paces += pace;
             }
         }
+        let prior = Prior::of_parts(per_second.min(paces));
+        let node = Node::new(Law::new(&self.settings.law, Some(&prior), now), None);
         let above = Above::new(node, NodeOrigin::Found, Some(lanes.into_iter().collect()));
         self.shared.insert(level, key, above);
         self.events.push_back(Event::LimitShared { limit: name_of(level, key).into(), lanes: names });

@@ -6,6 +6,7 @@
 
 mod attributing;
 mod settling;
+mod viewing;
 
 use super::attribution::Evidence;
 use super::command::Command;
@@ -87,7 +88,8 @@ impl Lanes {
             None
         } else if !lane.queue.has_place(ticket.class, tickets_max) {
             Some(RefusalReason::QueueFull)
-        } else if lane.predicted_wait(&self.shared, now, lane.queue.ahead(ticket.class)).is_some_and(too_late) {
+        } else if lane.predicted_wait(&self.shared, now, lane.queue.ahead(ticket.class)).is_some_and(too_late)
+        {
             Some(RefusalReason::Deadline)
         } else {
             None
@@ -185,7 +187,8 @@ impl Lanes {
         for index in indices {
             if let Some(lane) = self.roster.get_mut(index) {
                 for (id, ahead) in lane.queue.in_order() {
-                    let in_time = lane.predicted_wait(&self.shared, now, ahead).is_none_or(|wait| now + wait < until);
+                    let in_time =
+                        lane.predicted_wait(&self.shared, now, ahead).is_none_or(|wait| now + wait < until);
                     lane.queue.hasten(id, if in_time { until } else { now });
                 }
             }
@@ -263,7 +266,7 @@ impl Lanes {
         }
         let key = lane.key.clone();
         let turns = self.shared.turns(&key, index);
-        if turns.len() < 2 {
+        if turns.len() < 2 || !turns.contains(&index) {
             return self.start(now, index);
         }
         // Who could go takes turns with the other lanes below the node: the first that may, goes.

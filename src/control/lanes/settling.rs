@@ -84,7 +84,11 @@ impl Lanes {
                     lane.refused_at = Some(stamps.own.sent_at);
                 }
                 let retry_after_seconds = seconds_of(hint);
-                self.events.push_back(Event::Throttled { lane: Arc::clone(&lane.name), retry_after_seconds, per });
+                self.events.push_back(Event::Throttled {
+                    lane: Arc::clone(&lane.name),
+                    retry_after_seconds,
+                    per,
+                });
                 let node = match self.shared.get(per, &lane.key, index) {
                     Some(above) => &mut above.node,
                     None => &mut lane.node,

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tidegate::control::{
-    ClassId, CredentialHash, Event, LaneKey, Lanes, LanesSettings, Memory, Report, Settled, Step, Ticket, TicketId,
+    ClassId, CredentialHash, Event, LaneKey, Lanes, LanesSettings, Memory, Report, Settled, Step, Ticket,
+    TicketId,
 };
 
 /// Where all requests go.

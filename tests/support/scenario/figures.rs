@@ -1,7 +1,7 @@
 //! A run in figures, by the names of the goals.
 
-use super::{Per, Scenario};
 use super::play::{PRODUCTION, REFRESHED, fresh, network, rate_at};
+use super::{Per, Scenario};
 use crate::closed_loop::{Arrival, Log};
 use std::collections::BTreeMap;
 
@@ -95,7 +95,8 @@ fn ideal_latency(scenario: &Scenario, seed: u64, births: &[f64]) -> f64 {
 
 /// How many limits there are beside each other.
 fn limits(scenario: &Scenario) -> u64 {
-    let (credentials, routes) = (scenario.server.credentials.unwrap_or(1), scenario.server.routes.unwrap_or(1));
+    let (credentials, routes) =
+        (scenario.server.credentials.unwrap_or(1), scenario.server.routes.unwrap_or(1));
     match scenario.server.per {
         Per::Route => credentials * routes,
         Per::Credential => credentials,

@@ -5,7 +5,8 @@ use crate::closed_loop::{
     Change, Demand, Headers, Machine, Network, On, Ours, ROUTE, RetryAfter, UPSTREAM, Whole, World,
 };
 use tidegate::control::{
-    ClassId, ClassSettings, LanesSettings, LawName, Level, LimitModel, LimitSource, Memory, MemoryNumber, Quota,
+    ClassId, ClassSettings, LanesSettings, LawName, Level, LimitModel, LimitSource, Memory, MemoryNumber,
+    Quota,
 };
 use tidegate::sim::limits::{Limiter, Limits, Model};
 
@@ -184,8 +185,9 @@ fn headers(spoken: Spoken) -> Headers {
 }
 
 fn demand(world: &mut World, scenario: &Scenario) {
-    let Wanted { clients, clients_from, impatient, burst_of, burst_every_seconds, poisson_per_second, .. } =
-        scenario.demand;
+    let Wanted {
+        clients, clients_from, impatient, burst_of, burst_every_seconds, poisson_per_second, ..
+    } = scenario.demand;
     world.impatient = impatient;
     if let Some(clients) = clients {
         let proxies = scenario.proxies.unwrap_or(super::Proxies { count: 1, apart_seconds: 0.0 });
@@ -223,7 +225,8 @@ fn changes(scenario: &Scenario) -> Vec<Change> {
         changes.push((at, Box::new(|world| world.limits_of = limits_of(Per::Route))));
     }
     if let Some(every) = scenario.demand.gathers_every {
-        let (credentials, routes) = (scenario.server.credentials.unwrap_or(1), scenario.server.routes.unwrap_or(1));
+        let (credentials, routes) =
+            (scenario.server.credentials.unwrap_or(1), scenario.server.routes.unwrap_or(1));
         for turn in (1_u32..).take_while(|turn| f64::from(*turn) * every < scenario.run.seconds) {
             let (credentials, routes) = if turn % 2 == 1 { (1, 1) } else { (credentials, routes) };
             let gather = move |world: &mut World| spread(world, credentials, routes);
