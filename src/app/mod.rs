@@ -5,11 +5,13 @@ mod descriptors;
 mod listen;
 mod memory;
 mod reach;
+mod shards;
 mod signals;
 mod simulate;
 mod state;
 
 pub use listen::ListenError;
+pub use shards::ShardError;
 pub use signals::{Signal, Signals};
 pub use simulate::{SimulateError, simulate};
 pub use state::StateError;
@@ -43,8 +45,8 @@ pub struct App {
     draining: Arc<AtomicBool>,
     /// Told once: take no more clients, and let go of those who want nothing.
     close: watch::Sender<bool>,
-    /// Accepts clients; over when the last of them is gone after a close.
-    clients: JoinSet<()>,
+    /// The listener, and the shards that serve clients; over when the last of them is gone after a close.
+    clients: JoinSet<&'static str>,
     /// What runs for as long as the program does: the gate's driver, the admin pages.
     servants: JoinSet<&'static str>,
 }
@@ -58,6 +60,9 @@ pub enum StartError {
     /// The key that names credentials cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The system gives no more threads.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
     /// An upstream's own certificates cannot be used.
     #[error(transparent)]
     Trust(#[from] TrustError),
@@ -81,7 +86,10 @@ impl App {
         let observer: Arc<dyn Observer> = Arc::clone(&telemetry) as _;
         let memory = state_file(&config);
         let gate = Gate::new(lanes(&config, memory.as_deref()), Arc::clone(&observer));
-        let clients = proxy::clients(&config)?;
+        let shards = shards::count(config.shards);
+        // One set for each shard, and one to try whether the upstreams can be reached.
+        let mut sets = proxy::clients_of(&config, shards + 1)?;
+        let clients = sets.pop().unwrap_or_default();
         let reached: Vec<_> =
             config.upstreams.iter().map(|upstream| upstream.address.clone()).zip(clients.clone()).collect();
         let parts = Parts { config: &config, gate: gate.clone(), clients, credentials: key };
@@ -90,7 +98,16 @@ impl App {
         let draining = Arc::new(AtomicBool::new(false));
         let (close, closed) = watch::channel(false);
         let mut clients = JoinSet::new();
-        clients.spawn(accept::serve(clients_at, proxy.clone(), closed));
+        let hands = sets
+            .into_iter()
+            .enumerate()
+            .map(|(number, set)| shards::start(number, proxy.with_clients(set), &closed, &mut clients))
+            .collect::<Result<_, _>>()?;
+        let listener = accept::deal(clients_at, hands, proxy.clone(), closed);
+        clients.spawn(async {
+            listener.await;
+            "the listener"
+        });
         let mut servants = JoinSet::new();
         servants.spawn(drive(gate.clone()));
         if let Some(memory) = memory.clone() {
@@ -132,7 +149,7 @@ impl App {
         tokio::select! {
             signal = signals.next() => tracing::info!(?signal, grace = ?self.grace, "draining; once more to end now"),
             gone = self.servants.join_next() => return broken(gone),
-            gone = self.clients.join_next() => return broken(gone.map(|ended| ended.map(|()| "the listener"))),
+            gone = self.clients.join_next() => return broken(gone),
         }
         let grace = self.grace;
         tokio::select! {

@@ -5,7 +5,7 @@ use super::problem::Origin;
 use super::reader::Reader;
 use super::token::token;
 use super::value::{address, bytes, count, parsed, text, time, truth, word};
-use super::{AdmissionSettings, Config, ReplayPolicy};
+use super::{AdmissionSettings, Config, ForwardedMode, Network, ReplayPolicy};
 use crate::control::{LawName, LawSettings, Mode, Quota};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,6 +40,11 @@ pub(super) fn read(root: &mut Reader<'_>, config: &mut Config) {
     root.table("queue", |table| queue(table, config));
     root.table("replay", |table| replay(table, config));
     root.table("forward", |table| forward(table, config));
+    root.table("forwarded", |table| {
+        let forwarded = &mut config.proxy.forwarded;
+        table.set(&mut forwarded.mode, "mode", word(FORWARDED));
+        forwarded.trusted = table.each("trusted", parsed::<Network>("10.0.0.0/8"));
+    });
     root.table("admission", |table| config.admission = admission(table));
 }
 
@@ -47,6 +52,7 @@ fn listen(table: &mut Reader<'_>, config: &mut Config) {
     let proxy = &mut config.proxy;
     table.set(&mut config.listen, "address", |value| address(text(value, "127.0.0.1:8080")?));
     table.set(&mut proxy.connections_max, "connections_max", count(1..=1_000_000));
+    table.set(&mut config.shards, "shards", count(0..=256));
     table.set(&mut proxy.head_timeout, "head_timeout", time(BRIEF..=HOUR));
     table.set(&mut proxy.keep_alive_idle, "keep_alive_idle", time(BRIEF..=DAY));
     table.set(&mut proxy.body_idle, "body_idle", time(BRIEF..=DAY));
@@ -156,6 +162,13 @@ const LAWS: &[(&str, LawName)] =
 const MODES: &[(&str, Mode)] = &[("adaptive", Mode::Adaptive), ("observe", Mode::Observe)];
 const REPLAYS: &[(&str, ReplayPolicy)] =
     &[("all", ReplayPolicy::All), ("idempotent", ReplayPolicy::Idempotent), ("none", ReplayPolicy::None)];
+
+const FORWARDED: &[(&str, ForwardedMode)] = &[
+    ("pass", ForwardedMode::Pass),
+    ("off", ForwardedMode::Off),
+    ("append", ForwardedMode::Append),
+    ("replace", ForwardedMode::Replace),
+];
 
 /// The shortest timeout that a network keeps.
 const BRIEF: Duration = Duration::from_millis(100);

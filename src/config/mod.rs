@@ -1,6 +1,7 @@
 //! What the operator may say: complete, typed, valid by construction.
 
 mod duration;
+mod forwarded;
 mod keys;
 mod lists;
 mod load;
@@ -16,6 +17,7 @@ mod upstream;
 mod value;
 
 pub use duration::{DurationError, duration};
+pub use forwarded::{ForwardedMode, ForwardedSettings, Network, NetworkError};
 pub use load::{DEFAULTS, Flag, Loaded, Sources, load};
 pub use log::{LogFormat, LogLevel, LogSettings};
 pub use pattern::{PathPattern, PatternError};
@@ -50,6 +52,8 @@ pub struct Config {
     pub admission: Option<AdmissionSettings>,
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// Threads that serve connections; 0 is one for each core.
+    pub shards: usize,
     /// Where metrics, health and the admin API are.
     pub admin: SocketAddr,
     /// What changes a lane has to show, unless it comes from this machine; with one, it is asked of everyone.
@@ -84,6 +88,7 @@ impl Config {
             class_matches: Vec::new(),
             admission: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            shards: 0,
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)),
             admin_token: None,
             lanes: LanesSettings::default(),
@@ -132,6 +137,8 @@ pub struct ProxySettings {
     pub body_idle: Duration,
     /// Largest request head in bytes.
     pub head_bytes_max: usize,
+    /// What the upstream is told of who asks.
+    pub forwarded: ForwardedSettings,
     /// Request bytes that are kept for a replay, per request.
     pub replay_bytes_max: usize,
     /// Request bytes that are kept for replays, and refusals of requests that wait, all together.
@@ -160,6 +167,7 @@ impl Default for ProxySettings {
             keep_alive_idle: Duration::from_secs(75),
             body_idle: Duration::from_secs(30),
             head_bytes_max: 64 * 1024,
+            forwarded: ForwardedSettings::default(),
             replay_bytes_max: 1024 * 1024,
             replay_bytes_total_max: 256 * 1024 * 1024,
             replay_on_429: ReplayPolicy::All,

@@ -2,6 +2,7 @@
 
 use super::body::Delivery;
 use super::error::BoxError;
+use super::headers;
 use super::pool::Lease;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -64,7 +65,13 @@ impl Body for Arriving {
         if frame.is_none() || this.body.is_end_stream() {
             this.ended();
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        let cleaned = |mut frame: Frame<Bytes>| {
+            if let Some(trailers) = frame.trailers_mut() {
+                headers::trailing(trailers);
+            }
+            frame
+        };
+        Poll::Ready(frame.map(|frame| frame.map(cleaned).map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -6,6 +6,7 @@
 //! all of that buffer alive, eight kilobytes for a client that sends one byte at a time.
 
 use super::error::{BoxError, ErrorKind, ProxyError};
+use super::headers;
 use super::sending::{Invite, Sending};
 use crate::gate::clock;
 use bytes::{Bytes, BytesMut};
@@ -278,7 +279,12 @@ impl Source {
                         self.keep(&data);
                         return Poll::Ready(Some(Ok(data)));
                     }
-                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                    Err(frame) => {
+                        self.trailers = frame.into_trailers().ok();
+                        if let Some(trailers) = &mut self.trailers {
+                            headers::trailing(trailers);
+                        }
+                    }
                 },
             }
         }

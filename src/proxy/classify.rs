@@ -1,12 +1,14 @@
 //! What does this request want? Its head becomes an [`Intent`], or a sentence about why it is not served.
 
 use super::error::{ErrorKind, ProxyError};
+use super::grammar::is_framing_in_disguise;
+use super::host::is_host;
 use super::sites::{Site, Sites};
 use super::traffic::{Place, Traffic};
-use http::header::{AUTHORIZATION, COOKIE, HOST, MAX_FORWARDS, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, MAX_FORWARDS, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use std::fmt;
 
 /// Reads heads.
@@ -50,6 +52,7 @@ impl Classifier {
     pub(super) fn intent(&self, head: &mut Parts) -> Result<Intent<'_>, ProxyError> {
         let (site, target) = self.site(head)?;
         check_coding(&head.headers)?;
+        check_expectation(&head.headers)?;
         if target.path() == "*" && head.method != Method::OPTIONS {
             return Err(bad("Only OPTIONS may ask for *."));
         }
@@ -81,17 +84,33 @@ impl Classifier {
         let host = one_host(head)?;
         let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         match (head.version, head.uri.scheme(), head.uri.authority()) {
-            (Version::HTTP_2, _, Some(authority)) => {
-                let same = |host: &Authority| host.as_str().eq_ignore_ascii_case(authority.as_str());
-                if authority.as_str().contains('@') || !host.as_ref().is_none_or(same) {
+            (Version::HTTP_2, scheme, authority) => {
+                check_translatable(&head.headers)?;
+                let same = |host: &Authority| {
+                    authority.is_none_or(|authority| host.as_str().eq_ignore_ascii_case(authority.as_str()))
+                };
+                let valid = authority.is_none_or(|authority| is_host(authority.as_str().as_bytes()));
+                if !valid || !host.as_ref().is_none_or(same) {
                     return Err(bad("The :authority is not valid, or Host contradicts it."));
                 }
-                Ok(self.sites.leading(target, Some(authority)))
+                if !target.as_str().starts_with('/') && target.as_str() != "*" {
+                    return Err(bad("The :path does not begin with a slash."));
+                }
+                if scheme.is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
+                    return Err(bad("The :scheme is neither http nor https."));
+                }
+                let named = authority.or(host.as_ref());
+                let named =
+                    named.ok_or_else(|| bad("Neither :authority nor Host says which host is meant."))?;
+                Ok(self.sites.leading(target, Some(named)))
             }
+            _ if host.is_none() && head.version != Version::HTTP_10 => Err(bad("The Host field is missing.")),
             // Absolute form: it wins over Host, which some clients fill with the proxy's name.
             (_, Some(scheme), Some(authority)) => {
-                if authority.as_str().contains('@') {
-                    return Err(bad("A request target may not carry user information."));
+                if !is_host(authority.as_str().as_bytes()) {
+                    return Err(bad(
+                        "A request target names a host and perhaps a port, and nobody's name or password.",
+                    ));
                 }
                 if *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS {
                     return Err(bad("A request target begins with http:// or https://."));
@@ -100,7 +119,6 @@ impl Classifier {
                 Ok((site, target))
             }
             (_, None, Some(_)) => Err(bad("This form of request target is for CONNECT alone.")),
-            _ if host.is_none() && head.version != Version::HTTP_10 => Err(bad("The Host field is missing.")),
             _ => Ok(self.sites.leading(target, host.as_ref())),
         }
     }
@@ -138,13 +156,7 @@ fn one_host(head: &Parts) -> Result<Option<Authority>, ProxyError> {
     if fields.next().is_some() {
         return Err(bad("There is more than one Host field."));
     }
-    let host = Authority::try_from(first.as_bytes()).ok();
-    let valid = host.filter(|host| {
-        let port = host.as_str().get(host.host().len()..).unwrap_or_default();
-        !host.host().is_empty()
-            && !host.as_str().contains('@')
-            && (port.len() < 2 || host.port_u16().is_some())
-    });
+    let valid = is_host(first.as_bytes()).then(|| Authority::try_from(first.as_bytes()).ok()).flatten();
     valid.map(Some).ok_or_else(|| bad("The Host field is not valid."))
 }
 
@@ -159,6 +171,40 @@ fn check_coding(headers: &HeaderMap) -> Result<(), ProxyError> {
             "The only transfer coding that is understood is chunked, once.",
         )),
     }
+}
+
+/// The only expectation there is (RFC 9110 10.1.1).
+fn check_expectation(headers: &HeaderMap) -> Result<(), ProxyError> {
+    let mut fields = headers.get_all(EXPECT).iter();
+    match (fields.next(), fields.next()) {
+        (None, _) => Ok(()),
+        (Some(one), None) if one.as_bytes().trim_ascii().eq_ignore_ascii_case(b"100-continue") => Ok(()),
+        _ => Err(ProxyError::new(
+            ErrorKind::ExpectationFailed,
+            "The only expectation that is understood is 100-continue, once.",
+        )),
+    }
+}
+
+/// What HTTP/2 can say and HTTP/1.1 would say otherwise (RFC 9113 8.2.1, 8.1.1).
+fn check_translatable(headers: &HeaderMap) -> Result<(), ProxyError> {
+    let is_padded = |value: &HeaderValue| value.as_bytes().trim_ascii().len() < value.len();
+    if headers.values().any(is_padded) {
+        return Err(bad("A field's value begins or ends with a space."));
+    }
+    let is_disguise = |name: &HeaderName| {
+        matches!(name.as_str().len(), 14 | 17) && is_framing_in_disguise(name.as_str().as_bytes())
+    };
+    if headers.keys().any(is_disguise) {
+        return Err(bad("A field's name looks like Content-Length or Transfer-Encoding and is not."));
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next()
+        && (lengths.next().is_some() || !length.as_bytes().iter().all(u8::is_ascii_digit))
+    {
+        return Err(bad("The Content-Length is not a number."));
+    }
+    Ok(())
 }
 
 fn has_credentials(headers: &HeaderMap) -> bool {

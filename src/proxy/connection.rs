@@ -9,6 +9,7 @@ use super::Proxy;
 use super::error::BoxError;
 use super::respond::HEAD_TIMEOUT;
 use super::socket::{Activity, Busy, Doing, Socket, gone, is_blank};
+use super::strict::Strict;
 use super::tracked::Tracked;
 use crate::config::ProxySettings;
 use crate::gate::clock;
@@ -95,10 +96,14 @@ async fn over_http1(
 ) -> Ended {
     let activity = Activity::new(true);
     let socket = Socket::new(Arc::clone(stream), first, activity.clone());
+    let (socket, refusal) = Strict::new(socket, settings.head_bytes_max);
     let watched = Arc::clone(stream);
     let noted = activity.clone();
     let stopping = drain.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(fault) = refusal.next() {
+            request.extensions_mut().insert(fault);
+        }
         let (proxy, stream, busy) = (proxy.clone(), Arc::clone(&watched), noted.begin());
         let stopping = stopping.clone();
         async move {
@@ -177,7 +182,7 @@ trait Graceful: Future {
     fn finish(self: Pin<&mut Self>);
 }
 
-impl<S, B> Graceful for http1::Connection<TokioIo<Socket>, S>
+impl<S, B> Graceful for http1::Connection<TokioIo<Strict<Socket>>, S>
 where
     S: HttpService<Incoming, ResBody = B>,
     S::Error: Into<BoxError>,

@@ -32,6 +32,14 @@ pub(super) enum ErrorKind {
     BodyBroken,
     /// CONNECT, or a transfer coding that is not known.
     NotImplemented,
+    /// An Expect that is not 100-continue.
+    ExpectationFailed,
+    /// A request target that is too long.
+    TargetTooLong,
+    /// A head that is too long or has too many fields.
+    FieldsTooLarge,
+    /// A version of HTTP that is not spoken here.
+    VersionNotSupported,
     /// The request has been here before.
     Loop,
     /// The upstream's name does not resolve.
@@ -100,6 +108,10 @@ impl ErrorKind {
             | Self::BodyTimeout
             | Self::BodyBroken
             | Self::NotImplemented
+            | Self::ExpectationFailed
+            | Self::TargetTooLong
+            | Self::FieldsTooLarge
+            | Self::VersionNotSupported
             | Self::Loop => Blame::Client,
             Self::Dns
             | Self::ConnectionRefused

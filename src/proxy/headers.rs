@@ -1,10 +1,13 @@
 //! What an intermediary changes in a head: hop-by-hop fields go, Via comes, everything else stays as it is.
 //!
-//! `Forwarded` and `X-Forwarded-*` pass unchanged: Tidegate stands at the client's side, so what the API would learn
-//! from them is the client's to say.
+//! What becomes of `Forwarded` and `X-Forwarded-*` stands in [`super::forwarded`].
 
 use super::error::{ErrorKind, ProxyError};
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    COOKIE, EXPECT, FORWARDED, HOST, LOCATION, MAX_FORWARDS, PROXY_AUTHORIZATION, RANGE, RETRY_AFTER,
+    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use std::fmt;
 
@@ -80,6 +83,15 @@ pub(super) fn to_client(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
 }
 
+/// Takes out of trailers what must not come after the fact: framing, routing, credentials, and what concerns one
+/// connection (RFC 9110 6.5.1).
+pub(super) fn trailing(trailers: &mut HeaderMap) {
+    remove_hop_by_hop(trailers);
+    for name in &NOT_TRAILING {
+        trailers.remove(name);
+    }
+}
+
 /// What an HTTP/1.1 connection wants and HTTP/2 has otherwise: one Cookie field, and TE named in Connection.
 pub(super) fn for_http1(headers: &mut HeaderMap) {
     if headers.get_all(COOKIE).iter().nth(1).is_some() {
@@ -136,14 +148,35 @@ const HOP_BY_HOP: [HeaderName; 6] =
 const END_TO_END: [HeaderName; 10] = [
     HOST,
     CONTENT_LENGTH,
-    http::header::CONTENT_TYPE,
-    http::header::AUTHORIZATION,
+    CONTENT_TYPE,
+    AUTHORIZATION,
     COOKIE,
-    http::header::SET_COOKIE,
-    http::header::CACHE_CONTROL,
-    http::header::RETRY_AFTER,
+    SET_COOKIE,
+    CACHE_CONTROL,
+    RETRY_AFTER,
     VIA,
-    http::header::FORWARDED,
+    FORWARDED,
+];
+
+const NOT_TRAILING: [HeaderName; 18] = [
+    HOST,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    CONTENT_ENCODING,
+    CONTENT_RANGE,
+    AUTHORIZATION,
+    PROXY_AUTHORIZATION,
+    COOKIE,
+    SET_COOKIE,
+    CACHE_CONTROL,
+    RETRY_AFTER,
+    EXPECT,
+    MAX_FORWARDS,
+    RANGE,
+    VIA,
+    FORWARDED,
+    TRAILER,
+    LOCATION,
 ];
 
 #[cfg(test)]
@@ -214,6 +247,24 @@ mod tests {
         let mut headers = map(&[("content-length", "3"), ("transfer-encoding", "chunked"), ("x", "1")]);
         to_client(&mut headers);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x"]);
+    }
+
+    #[test]
+    fn trailers_carry_no_framing_no_credentials_and_nothing_of_one_connection() {
+        let mut trailers = map(&[
+            ("grpc-status", "0"),
+            ("x-checksum", "1"),
+            ("content-length", "3"),
+            ("transfer-encoding", "chunked"),
+            ("host", "evil.example"),
+            ("authorization", "Bearer t"),
+            ("set-cookie", "a=1"),
+            ("connection", "x-gone"),
+            ("x-gone", "1"),
+        ]);
+        trailing(&mut trailers);
+        let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["grpc-status", "x-checksum"]);
     }
 
     #[test]

@@ -15,7 +15,11 @@ mod credential;
 mod dial;
 mod error;
 mod failure;
+mod forwarded;
+mod framing;
+mod grammar;
 mod headers;
+mod host;
 mod learn;
 mod pool;
 mod respond;
@@ -24,6 +28,7 @@ mod sending;
 pub mod signals;
 mod sites;
 mod socket;
+mod strict;
 mod tracked;
 mod traffic;
 mod trust;
@@ -32,7 +37,7 @@ mod upstream;
 pub use credential::CredentialKey;
 pub use tracked::Tracked;
 pub use trust::TrustError;
-pub use upstream::{Client, clients};
+pub use upstream::{Client, clients, clients_of};
 
 use crate::config::{Config, ProxySettings};
 use crate::control::{Event, Refusal, RefusalReason, RetryReason, Ticket};
@@ -43,8 +48,10 @@ use body::{Budget, Replay};
 use bytes::Bytes;
 use classify::{Classifier, Intent, Wanted};
 use error::{BoxError, ErrorKind, ProxyError};
+use grammar::Fault;
 use headers::Via;
 use http::header::EXPECT;
+use http::uri::Scheme;
 use http::{Request, Response, Version};
 use http_body::Body;
 use learn::{Kept, Learnt};
@@ -57,6 +64,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
+use tokio::sync::Semaphore;
 use tracked::Account;
 use traffic::{Place, Traffic};
 use upstream::{Outgoing, Sent};
@@ -65,6 +73,8 @@ use upstream::{Outgoing, Sent};
 #[derive(Clone)]
 pub struct Proxy {
     shared: Arc<Shared>,
+    /// One for each upstream, in their order.
+    clients: Arc<[Client]>,
 }
 
 /// What a [`Proxy`] is made of.
@@ -86,12 +96,13 @@ struct Shared {
     /// At the door, if the operator sets any.
     quotas: Option<Quotas>,
     gate: Gate,
-    clients: Vec<Client>,
     /// What each upstream's answers may say, in their order.
     dialects: Vec<Dialects>,
     budget: Arc<Budget>,
     via: Via,
     connections: AtomicUsize,
+    /// Room for client connections, over all shards.
+    room: Arc<Semaphore>,
     observer: Arc<dyn Observer>,
 }
 
@@ -128,6 +139,7 @@ impl Proxy {
         let Parts { config, gate, clients, credentials } = parts;
         assert_eq!(clients.len(), config.upstreams.len(), "each upstream has its client");
         let settings = config.proxy.clone();
+        let room = Arc::new(Semaphore::new(settings.connections_max.min(Semaphore::MAX_PERMITS)));
         let budget =
             Budget::new(settings.replay_bytes_max, settings.replay_bytes_total_max, settings.body_idle);
         let shared = Shared {
@@ -135,14 +147,25 @@ impl Proxy {
             settings,
             quotas: config.admission.map(|door| Quotas::new(door.quota, door.burst, door.clients_max)),
             gate,
-            clients,
             dialects: Dialects::of_each(config),
             budget: Arc::new(budget),
             via: Via::new(random()),
             connections: AtomicUsize::new(0),
+            room,
             observer,
         };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), clients: clients.into() }
+    }
+
+    /// The same proxy with other connections to its upstreams: those of another runtime. What is bounded stays bounded
+    /// for all of them together.
+    ///
+    /// # Panics
+    /// When there is not one client for each upstream.
+    #[must_use]
+    pub fn with_clients(&self, clients: Vec<Client>) -> Self {
+        assert_eq!(clients.len(), self.clients.len(), "each upstream has its client");
+        Self { shared: Arc::clone(&self.shared), clients: clients.into() }
     }
 
     /// Request bytes that are kept for replays now, of at most [`ProxySettings::replay_bytes_total_max`].
@@ -175,11 +198,13 @@ impl Proxy {
     {
         let version = request.version();
         let mut account = Account::new(Arc::clone(&self.shared.observer), request.method().clone());
-        let answer = caught(self.shared.attempt(request, peer, &mut account)).await.unwrap_or_else(|error| {
-            tracing::debug!(blame = ?error.blame(), source = ?error.source, "{error}");
-            let local = Some(respond::status_of(error.kind).1);
-            Answer { response: respond::to_error(&error).map(Content::Whole), flight: None, local }
-        });
+        let answer = caught(self.shared.attempt(&self.clients, request, peer, &mut account))
+            .await
+            .unwrap_or_else(|error| {
+                tracing::debug!(blame = ?error.blame(), source = ?error.source, "{error}");
+                let local = Some(respond::status_of(error.kind).1);
+                Answer { response: respond::to_error(&error).map(Content::Whole), flight: None, local }
+            });
         finish(answer, account, version)
     }
 }
@@ -188,6 +213,7 @@ impl Shared {
     /// The life of one request, top to bottom.
     async fn attempt<B>(
         &self,
+        clients: &[Client],
         request: Request<B>,
         peer: IpAddr,
         account: &mut Account,
@@ -197,6 +223,9 @@ impl Shared {
         B::Error: Into<BoxError>,
     {
         let (mut head, body) = request.into_parts();
+        if let Some(fault) = head.extensions.get::<Fault>() {
+            return Err((*fault).into());
+        }
         let Wanted { site, target, place } = match self.classifier.intent(&mut head)? {
             Intent::Forward(wanted) => wanted,
             Intent::AnswerOptions => {
@@ -209,11 +238,13 @@ impl Shared {
                 return Ok(Answer::ours(respond::to_caller_over_quota(wait), ADMISSION_QUOTA));
             }
         }
+        let host = forwarded::host(&head, &self.settings.forwarded);
         headers::to_upstream(&mut head.headers, head.version, &self.via)?;
-        let (client, dialects) =
-            self.clients.get(site.place).zip(self.dialects.get(site.place)).ok_or_else(|| {
-                ProxyError::new(ErrorKind::Internal, "There is no client for this upstream.")
-            })?;
+        forwarded::tell(&mut head.headers, &self.settings.forwarded, peer, host, &Scheme::HTTP);
+        let (client, dialects) = clients
+            .get(site.place)
+            .zip(self.dialects.get(site.place))
+            .ok_or_else(|| ProxyError::new(ErrorKind::Internal, "There is no client for this upstream."))?;
         let head = Outgoing { method: head.method, target, headers: head.headers };
         let call = Call { client, dialects, head, replay: Replay::new(body, &self.budget), place };
         if !call.head.headers.contains_key(EXPECT) {
@@ -347,6 +378,6 @@ fn random() -> [u8; 4] {
 
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Proxy({:?})", self.shared.clients)
+        write!(f, "Proxy({:?})", self.clients)
     }
 }

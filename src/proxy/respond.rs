@@ -15,6 +15,10 @@ pub(super) fn status_of(kind: ErrorKind) -> (StatusCode, &'static str) {
         ErrorKind::BadRequest | ErrorKind::BodyBroken => (StatusCode::BAD_REQUEST, "http_request_error"),
         ErrorKind::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "http_request_error"),
         ErrorKind::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "http_request_error"),
+        ErrorKind::ExpectationFailed => (StatusCode::EXPECTATION_FAILED, "http_request_error"),
+        ErrorKind::TargetTooLong => (StatusCode::URI_TOO_LONG, "http_request_error"),
+        ErrorKind::FieldsTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "http_request_error"),
+        ErrorKind::VersionNotSupported => (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "http_request_error"),
         ErrorKind::OtherSite => (StatusCode::FORBIDDEN, "http_request_denied"),
         ErrorKind::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "http_request_denied"),
         ErrorKind::Loop => (StatusCode::LOOP_DETECTED, "proxy_loop_detected"),
@@ -187,7 +191,11 @@ const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 mod tests {
     use super::*;
 
-    const EVERY_KIND: [(ErrorKind, u16, &str); 21] = [
+    const EVERY_KIND: [(ErrorKind, u16, &str); 25] = [
+        (ErrorKind::ExpectationFailed, 417, "http_request_error"),
+        (ErrorKind::TargetTooLong, 414, "http_request_error"),
+        (ErrorKind::FieldsTooLarge, 431, "http_request_error"),
+        (ErrorKind::VersionNotSupported, 505, "http_request_error"),
         (ErrorKind::BadRequest, 400, "http_request_error"),
         (ErrorKind::OtherSite, 403, "http_request_denied"),
         (ErrorKind::MethodNotAllowed, 405, "http_request_denied"),

@@ -79,13 +79,22 @@ pub(super) struct Sent {
 /// A [`TrustError`] when an upstream's own certificates cannot be used. That the platform's roots cannot be loaded is a
 /// warning; requests are then answered 502 with advice.
 pub fn clients(config: &Config) -> Result<Vec<Client>, TrustError> {
+    Ok(clients_of(config, 1)?.pop().unwrap_or_default())
+}
+
+/// [`clients`] for each of `sets` runtimes, whose connections are its own. The bound on kept connections holds for all
+/// of them together.
+///
+/// # Errors
+/// As [`clients`].
+pub fn clients_of(config: &Config, sets: usize) -> Result<Vec<Vec<Client>>, TrustError> {
     let trust = Trust::default();
     let room = Arc::new(Room::new(config.proxy.pool_idle_max));
     let client = |upstream: &UpstreamSettings| {
         let dial = dial::to(upstream, config.proxy.connect_timeout, &trust)?;
         Ok(Client::over(dial, &upstream.address, &config.proxy, &room))
     };
-    config.upstreams.iter().map(client).collect()
+    (0..sets).map(|_| config.upstreams.iter().map(client).collect()).collect()
 }
 
 impl Client {

@@ -71,7 +71,7 @@ async fn empty_lines_before_a_request_begin_none() {
     let slow = |proxy: &mut tidegate::config::ProxySettings| proxy.head_timeout = Duration::from_millis(100);
     let through = Through::with(origin.address, slow, fixed(1e4));
     let mut client = Client::connect(through.address).await;
-    client.send("\r\n\n").await;
+    client.send("\r\n\r\n").await;
     for _ in 0..3 {
         assert_eq!(client.send(request("GET", "/", "", "")).await.response().await.status, 200);
         // Some old clients end a body with a line end that is not part of it.

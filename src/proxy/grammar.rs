@@ -1,0 +1,228 @@
+//! The grammar of HTTP/1.1 messages, a line at a time (RFC 9112). No I/O and no state.
+
+use super::error::{ErrorKind, ProxyError};
+
+/// Why the bytes on a connection are no requests; a sentence for the client comes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) kind: ErrorKind,
+    pub(super) detail: &'static str,
+}
+
+impl From<Fault> for ProxyError {
+    fn from(fault: Fault) -> Self {
+        Self::new(fault.kind, fault.detail)
+    }
+}
+
+/// The line at the beginning of `bytes`, without its end; none when it is not complete. `room` is for all of it.
+pub(super) fn line(bytes: &[u8], room: usize, too_long: Fault) -> Result<Option<&[u8]>, Fault> {
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    if end.unwrap_or(bytes.len()) >= room {
+        return Err(too_long);
+    }
+    let line = bytes.get(..end.unwrap_or_default()).unwrap_or_default();
+    match (end, line.split_last()) {
+        (None, _) => Ok(None),
+        (Some(_), Some((b'\r', line))) => Ok(Some(line)),
+        (Some(_), _) => Err(bad("A line ends in a bare line feed.")),
+    }
+}
+
+/// Can `bytes` be the beginning of a request line? So that what is no HTTP at all is answered at once.
+pub(super) fn beginning(bytes: &[u8]) -> Result<(), Fault> {
+    let start = bytes.get(..bytes.len().min(BEGINNING)).unwrap_or_default();
+    let method = start.split(|byte| *byte == b' ').next().unwrap_or_default();
+    if method == b"\r" || is_token(method) { Ok(()) } else { Err(bad("The method is not a token.")) }
+}
+
+/// Name and value of a field line (RFC 9112 5).
+pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
+    let colon = line.iter().position(|byte| *byte == b':').ok_or(bad("A field has no colon."))?;
+    let (name, value) = line.split_at_checked(colon).ok_or(bad("A field has no colon."))?;
+    if matches!(name.first(), Some(b' ' | b'\t')) {
+        return Err(bad("A field is folded over several lines."));
+    }
+    if !is_token(name) {
+        return Err(bad("A field's name is not a token, or is followed by a space."));
+    }
+    let value = value.strip_prefix(b":").unwrap_or_default();
+    if !value.iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f)) {
+        return Err(bad("A field has a control character in it."));
+    }
+    Ok((name, value.trim_ascii()))
+}
+
+/// The forms of RFC 9112 3.2 as far as they matter to framing; what the target means is asked later.
+pub(super) fn check_target(target: &[u8], tunnel: bool) -> Result<(), Fault> {
+    if target.len() > TARGET_MAX {
+        return Err(Fault { kind: ErrorKind::TargetTooLong, detail: "The request target is too long." });
+    }
+    if target.contains(&b'#') {
+        return Err(bad("A request target has no fragment."));
+    }
+    let path = target.iter().take_while(|byte| **byte != b'?');
+    // hyper takes the others, and so do the APIs that have them in their paths.
+    let is_odd = |byte: &u8| matches!(byte, b'<' | b'>' | b'`');
+    if !target.iter().all(u8::is_ascii_graphic)
+        || path.clone().any(is_odd)
+        || target.iter().skip(path.count()).any(|byte| matches!(byte, b'<' | b'>' | b'"'))
+    {
+        return Err(bad("The request target has a character in it that must be percent-encoded."));
+    }
+    if !tunnel && matches!(target, [b'/', ..] | b"*") {
+        return Ok(());
+    }
+    // Asked here because hyper's own refusal says nothing.
+    let is_authority = |uri: &http::Uri| uri.scheme().is_none() && uri.authority().is_some();
+    let valid = http::Uri::try_from(target).is_ok_and(|uri| is_authority(&uri) == tunnel);
+    if valid { Ok(()) } else { Err(bad("The request target is not of a form that this method has.")) }
+}
+
+/// The size in a chunk's first line, whose extensions are checked and forgotten (RFC 9112 7.1).
+pub(super) fn chunk_size(line: &[u8]) -> Result<u64, Fault> {
+    let digits = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
+    let (digits, extensions) = line.split_at_checked(digits).unwrap_or_default();
+    if digits.is_empty() || digits.len() > 16 {
+        return Err(bad("A chunk's size is not a number."));
+    }
+    let size = digits
+        .iter()
+        .fold(0, |size: u64, digit| (size << 4) | char::from(*digit).to_digit(16).map_or(0, u64::from));
+    if size > LENGTH_MAX {
+        return Err(bad("A chunk's size is not a number that can be."));
+    }
+    if are_extensions(extensions) {
+        Ok(size)
+    } else {
+        Err(bad("A chunk's size is followed by what is no extension."))
+    }
+}
+
+/// `*( ";" name [ "=" ( token / quoted-string ) ] )`. The space that the grammar forgives is not forgiven.
+fn are_extensions(mut text: &[u8]) -> bool {
+    while let Some(after) = text.strip_prefix(b";") {
+        let Some(after) = without_token(after) else { return false };
+        text = match after.strip_prefix(b"=") {
+            None => after,
+            Some(value) => {
+                let Some(after) = without_token(value).or_else(|| without_quoted(value)) else {
+                    return false;
+                };
+                after
+            }
+        };
+    }
+    text.is_empty()
+}
+
+fn without_token(text: &[u8]) -> Option<&[u8]> {
+    let end = text.iter().position(|byte| !is_token_byte(*byte)).unwrap_or(text.len());
+    if end == 0 { None } else { text.get(end..) }
+}
+
+fn without_quoted(text: &[u8]) -> Option<&[u8]> {
+    let mut bytes = text.strip_prefix(b"\"")?.iter();
+    loop {
+        let byte = match bytes.next()? {
+            b'"' => return Some(bytes.as_slice()),
+            b'\\' => bytes.next()?,
+            byte => byte,
+        };
+        if !(byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t') || *byte >= 0x80) {
+            return None;
+        }
+    }
+}
+
+/// A Content-Length (RFC 9110 8.6).
+pub(super) fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    (number <= LENGTH_MAX).then_some(number)
+}
+
+/// Is it `Content_Length` or `Transfer_Encoding`, or with a hyphen more? For names as long as those.
+pub(super) fn is_framing_in_disguise(name: &[u8]) -> bool {
+    let is = |like: &[u8]| {
+        name.iter()
+            .zip(like)
+            .all(|(byte, like)| byte.eq_ignore_ascii_case(like) || (*byte == b'_' && *like == b'-'))
+    };
+    name.contains(&b'_') && if name.len() == 14 { is(b"content-length") } else { is(b"transfer-encoding") }
+}
+
+/// RFC 9110 5.6.2.
+pub(super) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|byte| is_token_byte(*byte))
+}
+
+fn is_token_byte(byte: u8) -> bool {
+    TOKEN.get(usize::from(byte)).is_some_and(|is| *is)
+}
+
+/// A fault that is a 400.
+pub(super) const fn bad(detail: &'static str) -> Fault {
+    Fault { kind: ErrorKind::BadRequest, detail }
+}
+
+/// RFC 9110 5.6.2.
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        let mark = matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        );
+        #[expect(clippy::indexing_slicing, reason = "checked by the compiler: this runs there")]
+        {
+            table[byte as usize] = mark || byte.is_ascii_alphanumeric();
+        }
+        byte += 1;
+    }
+    table
+};
+
+/// As long as hyper takes.
+const TARGET_MAX: usize = 65_533;
+/// Larger is nothing that could ever be sent.
+const LENGTH_MAX: u64 = i64::MAX as u64;
+/// Bytes of an unfinished request line that are looked at each time that some come.
+const BEGINNING: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_that_pass_are_targets_to_hyper() {
+        for byte in 0..=u8::MAX {
+            for before in ["/", "/a", "/a?", "/?a="] {
+                let target = [before.as_bytes(), &[byte]].concat();
+                if check_target(&target, false).is_ok() {
+                    assert!(
+                        http::Uri::try_from(&target[..]).is_ok(),
+                        "{:?}",
+                        target.escape_ascii().to_string()
+                    );
+                }
+            }
+        }
+    }
+}
