@@ -241,15 +241,7 @@ impl Watched {
             Answer::Ignored => Outcome::Ignored,
         };
         self.started.remove(&id);
-        let before = self.paces();
-        let settled = self.lanes.settle(self.at(), id, &Report::new(outcome, replayable));
-        if matches!(outcome, Outcome::Limited(_)) {
-            for (name, pace) in self.paces() {
-                let raised = before.get(&name).is_some_and(|before| pace > before * (1.0 + 1e-9));
-                assert!(!raised, "a refusal raised the pace of {name} from {} to {pace}", before[&name]);
-            }
-        }
-        match settled {
+        match self.lanes.settle(self.at(), id, &Report::new(outcome, replayable)) {
             Settled::Answer => drop(self.flying.insert(id)),
             Settled::Again => {
                 assert!(replayable, "what cannot be sent again is not");
@@ -332,6 +324,25 @@ fn law() -> impl Strategy<Value = LawName> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whosever limit refused, no lane and no limit above lanes is faster for it than if nothing was known of the request.
+    #[test]
+    fn a_refusal_makes_nothing_faster(law in law(), ops in ops(), which in any::<u8>(), wait in any::<Option<u16>>()) {
+        let epoch = Instant::now();
+        let paces = |answer: Answer| {
+            let mut watched = Watched::new(settings(law), epoch);
+            for op in &ops {
+                watched.run(op);
+            }
+            watched.settle(which, answer, false);
+            watched.paces()
+        };
+        let unknown = paces(Answer::Ignored);
+        for (name, pace) in paces(Answer::Limited(wait.map(u32::from))) {
+            let raised = unknown.get(&name).is_some_and(|unknown| pace > unknown * (1.0 + 1e-9));
+            prop_assert!(!raised, "{} from {} to {}", name, unknown[&name], pace);
+        }
+    }
 
     /// Tickets are conserved, bounds hold, waits are honest, and nothing panics; the same inputs give the same
     /// transcript.
