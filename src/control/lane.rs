@@ -161,7 +161,7 @@ impl Node {
 
     /// Goes on with `law`, and keeps what it had learnt.
     pub(super) fn set_law_aside(&mut self, now: f64, law: Law) {
-        self.aside.get_or_insert(Aside { prior: self.law.prior() });
+        self.aside.get_or_insert_with(|| Aside { prior: self.law.prior() });
         self.law = law;
         self.since = now;
     }

@@ -89,7 +89,7 @@ impl Shared {
     }
 
     /// Forgets a lane, and every node that then has none below it; `others` are the keys of the lanes that are left.
-    pub(super) fn forget<'a>(&mut self, lane: u32, others: impl Iterator<Item = &'a LaneKey> + Clone) {
+    pub(super) fn forget<'a>(&mut self, lane: u32, others: &(impl Iterator<Item = &'a LaneKey> + Clone)) {
         self.nodes.retain(|part, above| {
             above.waiting.remove(&lane);
             above.turns.remove(&lane);

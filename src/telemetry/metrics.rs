@@ -1,40 +1,17 @@
 //! Every metric of the program: names, labels, help texts and bounds, here and nowhere else.
 
+use super::levels::Levels;
 use super::registered::{counter, gauge, registered};
-use super::series::{LaneSeries, OTHER, Series};
+use super::series::{LaneSeries, OTHER, Series, method_label};
 use super::sink;
 use crate::control::{Event, LaneView, Mode, NodeView};
 use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
-use http::Method;
 use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// How full everything bounded is now, apart from the lanes: what the rest of the program tells at a scrape.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Levels {
-    /// Lanes that may exist.
-    pub lanes_max: usize,
-    /// Tickets that may wait in one lane.
-    pub queue_tickets_max: usize,
-    /// Request bytes kept for replays.
-    pub replay_buffer_bytes: usize,
-    /// Request bytes that may be kept for replays.
-    pub replay_buffer_bytes_max: usize,
-    /// Client connections.
-    pub client_connections: usize,
-    /// Client connections that may be open.
-    pub client_connections_max: usize,
-    /// Callers that have a quota of their own at the door.
-    pub admission_callers: usize,
-    /// Callers that may have one; 0 when there is no quota.
-    pub admission_callers_max: usize,
-    /// Is the program stopping?
-    pub draining: bool,
-}
 
 /// The registry and all that is in it.
 #[derive(Debug)]
@@ -145,13 +122,16 @@ impl Metrics {
                 lane.throttled.inc();
                 self.vectors.attributed.with_label_values(&[lane.label.as_ref(), per.as_str()]).inc();
             }
-            Event::LimitShared { .. } | Event::LimitParted { .. } => (),
             Event::Retried { lane, reason } => self.lane(lane).retried(*reason),
             Event::Refused { lane, reason } => self.lane(lane).refused(*reason),
             Event::Abandoned { lane } => self.lane(lane).abandoned.inc(),
             Event::SignalIgnored { lane, .. } => self.lane(lane).signals_ignored.inc(),
             // Gauges at the next scrape.
-            Event::Paused { .. } | Event::LimitLearnt { .. } | Event::Commanded { .. } => (),
+            Event::LimitShared { .. }
+            | Event::LimitParted { .. }
+            | Event::Paused { .. }
+            | Event::LimitLearnt { .. }
+            | Event::Commanded { .. } => (),
         }
     }
 
@@ -386,11 +366,6 @@ impl Gauges {
     }
 }
 
-/// A method as a label: what is not in the list could be anything, and as many.
-pub(super) fn method_label(method: &Method) -> &'static str {
-    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or(OTHER)
-}
-
 fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
     let options = Opts::new("tidegate_build_info", "Always 1; the labels say what is running.")
         .const_label("version", env!("CARGO_PKG_VERSION"))
@@ -406,8 +381,6 @@ fn signed(value: usize) -> i64 {
 
 /// Lane labels that may have series.
 const SERIES_LANES_MAX: usize = 1_000;
-/// Methods that are told apart.
-const METHODS: [&str; 9] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"];
 /// From "not at all" to the default deadline; finest where a hundred threads at a usual limit wait.
 const QUEUE_BUCKETS: [f64; 20] = [
     0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0, 60.0,
@@ -421,7 +394,7 @@ mod tests {
     use super::*;
     use crate::control::{ClassView, LaneKey, Level, LimitView, RefusalReason, RetryReason};
     use crate::control::{LawName, LimitModel, LimitSource, NodeOrigin};
-    use http::StatusCode;
+    use http::{Method, StatusCode};
     use std::time::Duration;
 
     fn view(name: &str, queue_depth: usize) -> LaneView {

@@ -7,6 +7,7 @@
 
 use super::metrics::Vectors;
 use crate::control::{Level, RefusalReason, RetryReason};
+use http::Method;
 use prometheus::{Histogram, IntCounter};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -172,6 +173,11 @@ impl LaneSeries {
     }
 }
 
+/// A method as a label: what is not in the list could be anything, and as many.
+pub(super) fn method_label(method: &Method) -> &'static str {
+    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or(OTHER)
+}
+
 /// A status as a label: the number, or a word for what has none.
 fn status_label(status: u16) -> String {
     match status {
@@ -195,6 +201,8 @@ const RESPONSE_SERIES_MAX: usize = 50;
 const NO_STATUS: u16 = 0;
 /// Stands for "some other status": no status is 1.
 const OTHER_STATUS: u16 = 1;
+/// Methods that are told apart.
+const METHODS: [&str; 9] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"];
 const RETRY_REASONS: [RetryReason; 3] = [RetryReason::Throttled, RetryReason::Overloaded, RetryReason::Stale];
 const REFUSAL_REASONS: [RefusalReason; 3] =
     [RefusalReason::QueueFull, RefusalReason::Deadline, RefusalReason::Draining];

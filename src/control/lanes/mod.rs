@@ -306,7 +306,7 @@ impl Lanes {
         for (index, wake, lane) in self.roster.forget_idle(now, &self.settings) {
             self.agenda.remove(&(Moment(wake), index));
             let left = self.roster.iter().map(|(_, lane)| &lane.key);
-            self.shared.forget(index, left.clone());
+            self.shared.forget(index, &left);
             self.evidence.retain(|part, _| is_left(part, left.clone()));
             self.events.push_back(Event::LaneForgotten { lane });
         }
