@@ -265,6 +265,7 @@ impl Law {
             Self::Fixed(_) | Self::Aimd(_) => Stamp::new(0, now),
             Self::Observed(law) => law.sent(now),
             Self::Learnt(law) => {
+                law.in_flight.sent(now, in_flight);
                 if let Some(overload) = &mut law.overload {
                     overload.sent(now);
                 }

@@ -51,5 +51,5 @@ pub use rate::{Quota, QuotaError, Rate};
 pub use settings::{ClassSettings, LaneRule, LanesSettings, LawSettings, Mode, QueueSettings, RetrySettings};
 pub use ticket::{
     ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, NodeOrigin, NodeView, Refusal, Settled,
-    Step, Ticket, TicketId,
+    Step, Ticket, TicketHasher, TicketId, Tickets,
 };

@@ -16,9 +16,9 @@ pub use quota::{Caller, Quotas};
 
 use crate::control::{
     Command, Event, LaneKey, LaneView, Lanes, Memory, Refusal, Report, Settled, Step, Ticket, TicketId,
+    Tickets,
 };
 use crate::observe::Observer;
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -39,7 +39,7 @@ struct Shared {
 
 struct State {
     lanes: Lanes,
-    waiting: HashMap<TicketId, oneshot::Sender<Result<(), Refusal>>>,
+    waiting: Tickets<oneshot::Sender<Result<(), Refusal>>>,
     /// When the driver will look next.
     armed: Option<Instant>,
 }
@@ -47,7 +47,7 @@ struct State {
 impl Gate {
     /// A gate over `lanes` that tells `observer` what happens. Run [`Gate::drive`] beside it.
     pub fn new(lanes: Lanes, observer: Arc<dyn Observer>) -> Self {
-        let state = State { lanes, waiting: HashMap::new(), armed: None };
+        let state = State { lanes, waiting: Tickets::default(), armed: None };
         Self { shared: Arc::new(Shared { state: Mutex::new(state), observer, wake: Notify::new() }) }
     }
 

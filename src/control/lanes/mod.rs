@@ -21,7 +21,7 @@ use super::rate::Rate;
 use super::roster::Roster;
 use super::settings::LanesSettings;
 use super::shared::{Above, Shared, is_left, same_node};
-use super::ticket::{Entry, LaneView, NodeOrigin, Refusal, Stamps, State, Step, Ticket, TicketId};
+use super::ticket::{Entry, LaneView, NodeOrigin, Refusal, Stamps, State, Step, Ticket, TicketId, Tickets};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ pub struct Lanes {
     shared: Shared,
     /// Of refusals that do not say whose limit they are, by the node that they may be of.
     evidence: HashMap<(Level, LaneKey), Evidence>,
-    tickets: HashMap<TicketId, Entry>,
+    tickets: Tickets<Entry>,
     agenda: BTreeSet<(Moment, u32)>,
     events: VecDeque<Event>,
     next_ticket: u64,
@@ -54,7 +54,7 @@ impl Lanes {
             roster: Roster::default(),
             shared: Shared::default(),
             evidence: HashMap::new(),
-            tickets: HashMap::new(),
+            tickets: Tickets::default(),
             agenda: BTreeSet::new(),
             events: VecDeque::new(),
             next_ticket: 0,
@@ -264,8 +264,7 @@ impl Lanes {
             let refusal = self.refuse(now, index, late_reason(self.draining_until));
             return Some(Step::Expire(id, refusal));
         }
-        let key = lane.key.clone();
-        let turns = self.shared.turns(&key, index);
+        let turns = self.shared.turns(&lane.key, index);
         if turns.len() < 2 || !turns.contains(&index) {
             return self.start(now, index);
         }
@@ -334,19 +333,24 @@ impl Lanes {
         // A deadline that a pause makes impossible is due now.
         let pause_end = lane.pause_end(&self.shared);
         let change = if change <= pause_end && lane.queue.doomed(pause_end) { now } else { change };
-        let wake = start.min(change);
-        self.agenda.remove(&(Moment(lane.wake), index));
-        lane.wake = wake;
-        if wake.is_finite() || wake < 0.0 {
-            self.agenda.insert((Moment(wake), index));
+        let (was, wake) = (Moment(lane.wake), Moment(start.min(change)));
+        if was == wake {
+            return;
+        }
+        lane.wake = wake.0;
+        if was.0 < f64::INFINITY {
+            self.agenda.remove(&(was, index));
+        }
+        if wake.0 < f64::INFINITY {
+            self.agenda.insert((wake, index));
         }
     }
 
     /// As [`Lanes::schedule`], for every lane that the nodes of `stamps` hold back.
     fn schedule_below(&mut self, now: f64, index: u32, stamps: &Stamps) {
         self.schedule(now, index);
-        let Some(key) = self.roster.get(index).map(|lane| lane.key.clone()) else { return };
         let Some((level, _)) = stamps.shared.last() else { return };
+        let Some(key) = self.roster.get(index).map(|lane| lane.key.clone()) else { return };
         let held = |(other, lane): &(u32, &Lane)| {
             *other != index && lane.queue.len() > 0 && same_node(*level, &lane.key, &key)
         };

@@ -9,6 +9,7 @@ use crate::control::law::Answer;
 use crate::control::outcome::{Hint, Outcome, Report};
 use crate::control::retry::{PAUSING_SECONDS, Rest, pause_seconds, rest, seconds_of};
 use crate::control::ticket::{ClassId, Settled, Stamps, State, TicketId};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -67,7 +68,11 @@ impl Lanes {
         let paused_before = lane.node.paused_until();
         // What is announced of a limit above the lane is that node's to keep, where there is one.
         let is_above = |told: &&Announcement| stamps.shared.iter().any(|(level, _)| *level == told.level);
-        let own: Vec<Announcement> = told.iter().filter(|told| !is_above(told)).cloned().collect();
+        let own: Cow<'_, [Announcement]> = if told.iter().any(|told| is_above(&told)) {
+            told.iter().filter(|told| !is_above(told)).cloned().collect()
+        } else {
+            Cow::Borrowed(told)
+        };
         let of = |level: Level| told.iter().filter(|told| told.level == level).cloned().collect();
         lane.node.settle(now, stamps.own, answer_at(Level::Route), &own);
         self.shared.settle(&lane.key, now, &stamps.shared, answer_at, of);

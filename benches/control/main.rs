@@ -1,0 +1,50 @@
+//! What the gate costs, and how exact it is: decisions, contention, memory and the jitter of releases.
+//!
+//! `cargo bench --bench control` prints its tables and writes them as target/control.md and target/control.json;
+//! `cargo test --benches` runs it briefly. Absolute times are the machine's: what to watch are the ratios, and what a
+//! hundred thousand waiting ones change.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a bench reads the clock, starts its threads, may panic, and prints its tables"
+)]
+
+mod contended;
+mod decide;
+mod queued;
+mod release;
+mod report;
+
+use report::Report;
+use tidegate::control::{CredentialHash, LaneKey};
+
+fn main() {
+    // Under `cargo test` only: does it run?
+    let quick = !std::env::args().any(|argument| argument == "--bench");
+    let mut report = Report::default();
+    decide::run(quick, &mut report);
+    contended::run(quick, &mut report);
+    queued::run(quick, &mut report);
+    release::run(quick, &mut report);
+    println!("{}", report.markdown());
+    if !quick {
+        report.write();
+    }
+}
+
+/// The key of a credential's lane.
+fn key(number: u64) -> LaneKey {
+    LaneKey {
+        upstream: "api:443".into(),
+        credential: Some(CredentialHash(number)),
+        route: "/messages".into(),
+    }
+}
+
+/// The middle of `values`.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
