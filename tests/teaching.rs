@@ -87,7 +87,7 @@ impl One {
 }
 
 fn refused(seconds: Option<f64>) -> Outcome {
-    Outcome::Limited(Hint { retry_after: seconds.map(Duration::from_secs_f64), level: Level::Route })
+    Outcome::Limited(Hint { retry_after: seconds.map(Duration::from_secs_f64), level: Some(Level::Route) })
 }
 
 fn of(law: LawName) -> LanesSettings {

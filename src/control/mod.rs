@@ -11,6 +11,7 @@
 
 mod aimd;
 mod announcement;
+mod attribution;
 mod burst;
 mod command;
 mod event;
@@ -39,6 +40,8 @@ mod turns;
 pub use announcement::{AnnouncedBy, Announcement};
 pub use command::Command;
 pub use event::{Event, RefusalReason, RetryReason};
+use learnt::Prior;
+
 pub use key::{CredentialHash, LaneKey, Level};
 pub use lanes::Lanes;
 pub use law::LawName;
@@ -50,6 +53,6 @@ pub use settings::{
     ClassSettings, LaneRule, LanesSettings, LawSettings, Mode, QueueSettings, RetrySettings, Shape,
 };
 pub use ticket::{
-    AnnouncedView, ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, Refusal, Settled, Step,
-    Ticket, TicketHasher, TicketId, Tickets,
+    AnnouncedView, ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, NodeOrigin, NodeView,
+    Refusal, Settled, Step, Ticket, TicketHasher, TicketId, Tickets,
 };

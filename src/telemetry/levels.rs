@@ -1,4 +1,4 @@
-//! How full everything bounded is, apart from the lanes.
+//! How full everything bounded is, as the rest of the program tells it at a scrape.
 
 /// How full everything bounded is now, apart from the lanes: what the rest of the program tells at a scrape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

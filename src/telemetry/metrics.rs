@@ -1,15 +1,17 @@
 //! Every metric of the program: names, labels, help texts and bounds, here and nowhere else.
 
+use super::announced::AnnouncedGauges;
 use super::levels::Levels;
+use super::registered::{counter, gauge, registered};
 use super::series::{LaneSeries, OTHER, Series, method_label};
 use super::sink;
-use crate::control::{Event, LaneView, Mode};
+use crate::control::{Event, LaneView, Mode, NodeView};
 use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
-use prometheus::core::Collector;
 use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The registry and all that is in it.
@@ -34,6 +36,7 @@ pub(super) struct Vectors {
     pub(super) offered: IntCounterVec,
     pub(super) accepted: IntCounterVec,
     pub(super) throttled: IntCounterVec,
+    pub(super) attributed: IntCounterVec,
     pub(super) retries: IntCounterVec,
     pub(super) refused: IntCounterVec,
     pub(super) abandoned: IntCounterVec,
@@ -53,12 +56,12 @@ struct Gauges {
     in_flight_max: IntGaugeVec,
     pace: GaugeVec,
     limit: GaugeVec,
+    shared_limit: GaugeVec,
+    shared_pace: GaugeVec,
+    shared_limits: IntGauge,
     paused: GaugeVec,
     observed: IntGaugeVec,
-    announced: GaugeVec,
-    announced_remaining: GaugeVec,
-    announced_reset: GaugeVec,
-    announced_window: GaugeVec,
+    announced: AnnouncedGauges,
     lanes: IntGauge,
     lanes_max: IntGauge,
     queue_tickets_max: IntGauge,
@@ -116,13 +119,21 @@ impl Metrics {
                 let class = class.as_deref().unwrap_or(OTHER);
                 self.vectors.class_queue_wait.with_label_values(&[class]).observe(*waited_seconds);
             }
-            Event::Throttled { lane, .. } => self.lane(lane).throttled.inc(),
+            Event::Throttled { lane, per, .. } => {
+                let lane = self.lane(lane);
+                lane.throttled.inc();
+                self.vectors.attributed.with_label_values(&[lane.label.as_ref(), per.as_str()]).inc();
+            }
             Event::Retried { lane, reason } => self.lane(lane).retried(*reason),
             Event::Refused { lane, reason } => self.lane(lane).refused(*reason),
             Event::Abandoned { lane } => self.lane(lane).abandoned.inc(),
             Event::SignalIgnored { lane, .. } => self.lane(lane).signals_ignored.inc(),
             // Gauges at the next scrape.
-            Event::Paused { .. } | Event::LimitLearnt { .. } | Event::Commanded { .. } => (),
+            Event::LimitShared { .. }
+            | Event::LimitParted { .. }
+            | Event::Paused { .. }
+            | Event::LimitLearnt { .. }
+            | Event::Commanded { .. } => (),
         }
     }
 
@@ -147,6 +158,10 @@ impl Metrics {
         let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.gauges.set_levels(lanes.len(), levels);
         self.gauges.clear_lanes();
+        let node = |lane| move |node: &NodeView| (Arc::clone(&node.name), Arc::clone(lane));
+        let nodes: BTreeSet<_> =
+            lanes.iter().flat_map(|lane| lane.above.iter().map(node(&lane.key.upstream))).collect();
+        self.gauges.shared_limits.set(signed(nodes.len()));
         for lane in lanes {
             self.gauges.add_lane(self.series.label(&lane.name), lane);
         }
@@ -188,6 +203,11 @@ impl Vectors {
                 "Requests that the upstream's limiter let through.",
             )?,
             throttled: by_lane("tidegate_throttled_total", "Requests that the upstream's limiter refused.")?,
+            attributed: counters(
+                "tidegate_attributed_total",
+                "Refusals by what the limit that refused is per: route, credential, upstream.",
+                &["lane", "per"],
+            )?,
             retries: counters(
                 "tidegate_retries_total",
                 "Requests that went back to their queue to be sent again.",
@@ -235,8 +255,8 @@ impl Gauges {
         };
         let real =
             |name: &str, help: &str| registered(registry, GaugeVec::new(Opts::new(name, help), &["lane"])?);
-        let told = |name: &str, help: &str| {
-            registered(registry, GaugeVec::new(Opts::new(name, help), &["lane", "limit"])?)
+        let shared = |name: &str, help: &str| {
+            registered(registry, GaugeVec::new(Opts::new(name, help), &["limit", "upstream"])?)
         };
         let one = |name: &str, help: &str| gauge(registry, name, help);
         Ok(Self {
@@ -255,13 +275,13 @@ impl Gauges {
             )?,
             paused: real("tidegate_lane_paused_seconds", "For how much longer the lane holds back.")?,
             observed: whole("tidegate_lane_observed", "1 in a dry run (mode observe), else 0.", "lane")?,
-            announced: told("tidegate_announced_requests", "Requests that a window takes, as the API says.")?,
-            announced_remaining: told(
-                "tidegate_announced_remaining_requests",
-                "Requests that are left of the announced window; what is out counts as spent.",
+            announced: AnnouncedGauges::new(registry)?,
+            shared_limit: shared("tidegate_shared_limit_requests_per_second", "A limit that lanes share.")?,
+            shared_pace: shared(
+                "tidegate_shared_pace_requests_per_second",
+                "The pace of its lanes together.",
             )?,
-            announced_reset: told("tidegate_announced_reset_seconds", "Until the announced window ends.")?,
-            announced_window: told("tidegate_announced_window_seconds", "The announced window's length.")?,
+            shared_limits: one("tidegate_shared_limits", "Limits above lanes; at most two for each lane.")?,
             lanes: one("tidegate_lanes", "Lanes that exist.")?,
             lanes_max: one("tidegate_lanes_max", "Lanes that may exist.")?,
             queue_tickets_max: one("tidegate_queue_tickets_max", "Requests that may wait in one lane.")?,
@@ -311,13 +331,11 @@ impl Gauges {
         self.in_flight_max.reset();
         self.pace.reset();
         self.limit.reset();
+        self.shared_limit.reset();
+        self.shared_pace.reset();
         self.paused.reset();
         self.observed.reset();
-        for gauge in
-            [&self.announced, &self.announced_remaining, &self.announced_reset, &self.announced_window]
-        {
-            gauge.reset();
-        }
+        self.announced.reset();
     }
 
     /// Lanes that share the label `other` are summed; of their limits none can be told.
@@ -336,16 +354,17 @@ impl Gauges {
         }
         let observed = self.observed.with_label_values(&[label]);
         observed.set(observed.get().max(i64::from(lane.mode == Mode::Observe)));
+        for node in lane.above.iter().filter(|_| label != OTHER) {
+            let labels = [node.name.as_ref(), lane.key.upstream.as_ref()];
+            self.shared_pace.with_label_values(&labels).set(node.pace);
+            if let Some(limit) = node.limit.as_ref().filter(|limit| limit.window_seconds > 0.0) {
+                self.shared_limit.with_label_values(&labels).set(limit.requests / limit.window_seconds);
+            }
+        }
         let paused: Gauge = self.paused.with_label_values(&[label]);
         paused.set(paused.get().max(lane.paused_seconds));
-        for told in lane.announced.iter().filter(|_| label != OTHER) {
-            let labels = [label, told.name.as_ref()];
-            self.announced.with_label_values(&labels).set(f64::from(told.requests));
-            self.announced_remaining.with_label_values(&labels).set(told.remaining);
-            self.announced_window.with_label_values(&labels).set(told.window_seconds);
-            if let Some(seconds) = told.reset_seconds {
-                self.announced_reset.with_label_values(&labels).set(seconds);
-            }
+        if label != OTHER {
+            self.announced.tell(label, &lane.announced);
         }
         if let Some(limit) = lane.limit.as_ref().filter(|limit| label != OTHER && limit.window_seconds > 0.0)
         {
@@ -361,22 +380,6 @@ fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
         .const_label("arch", std::env::consts::ARCH);
     registered(registry, IntGauge::with_opts(options)?)?.set(1);
     Ok(())
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-    registered(registry, IntGauge::with_opts(Opts::new(name, help))?)
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-    registered(registry, IntCounter::with_opts(Opts::new(name, help))?)
-}
-
-fn registered<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: C,
-) -> Result<C, prometheus::Error> {
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
 }
 
 fn signed(value: usize) -> i64 {
@@ -396,8 +399,8 @@ const UPSTREAM_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{AnnouncedView, ClassView, LaneKey, LimitView, RefusalReason, RetryReason};
-    use crate::control::{LawName, LimitModel, LimitSource};
+    use crate::control::{AnnouncedView, ClassView, LaneKey, Level, LimitView, RefusalReason, RetryReason};
+    use crate::control::{LawName, LimitModel, LimitSource, NodeOrigin};
     use http::{Method, StatusCode};
     use std::time::Duration;
 
@@ -409,6 +412,25 @@ mod tests {
             mode: Mode::Adaptive,
             pace: 9.5,
             pinned: None,
+            limit_per: Level::Route,
+            above: vec![NodeView {
+                name: "credential@3f9a0123".into(),
+                per: Level::Credential,
+                origin: NodeOrigin::Found,
+                lanes: Some(2),
+                queue_depth: 5,
+                in_flight: 2,
+                pace: 14.5,
+                limit: Some(LimitView {
+                    requests: 900.0,
+                    window_seconds: 60.0,
+                    model: LimitModel::FixedWindow,
+                    source: LimitSource::Learnt,
+                    confidence: 0.9,
+                    says: "900/min".into(),
+                }),
+                paused_seconds: 0.0,
+            }],
             limit: Some(LimitView {
                 requests: 300.0,
                 window_seconds: 60.0,
@@ -461,7 +483,7 @@ mod tests {
             Event::Started { lane: Arc::clone(&lane), class: None, waited_seconds: 0.2 },
             Event::Started { lane: Arc::clone(&lane), class: Some("production".into()), waited_seconds: 0.3 },
             Event::Accepted { lane: Arc::clone(&lane) },
-            Event::Throttled { lane: Arc::clone(&lane), retry_after_seconds: None },
+            Event::Throttled { lane: Arc::clone(&lane), retry_after_seconds: None, per: Level::Credential },
             Event::Retried { lane: Arc::clone(&lane), reason: RetryReason::Throttled },
             Event::Refused { lane: Arc::clone(&lane), reason: RefusalReason::QueueFull },
             Event::Abandoned { lane: Arc::clone(&lane) },
@@ -483,6 +505,10 @@ mod tests {
             r#"tidegate_offered_total{lane="messages@3f9a"} 1"#,
             r#"tidegate_accepted_total{lane="messages@3f9a"} 1"#,
             r#"tidegate_throttled_total{lane="messages@3f9a"} 1"#,
+            r#"tidegate_attributed_total{lane="messages@3f9a",per="credential"} 1"#,
+            r#"tidegate_shared_pace_requests_per_second{limit="credential@3f9a0123",upstream="h:80"} 14.5"#,
+            r#"tidegate_shared_limit_requests_per_second{limit="credential@3f9a0123",upstream="h:80"} 15"#,
+            "tidegate_shared_limits 1",
             r#"tidegate_retries_total{lane="messages@3f9a",reason="throttled"} 1"#,
             r#"tidegate_retries_total{lane="messages@3f9a",reason="stale"} 0"#,
             r#"tidegate_refused_total{lane="messages@3f9a",reason="queue_full"} 1"#,

@@ -1,8 +1,10 @@
 //! What happened: turns what the [`Observer`] is told into metrics and log lines.
 
+mod announced;
 mod levels;
 pub mod logs;
 mod metrics;
+mod registered;
 mod series;
 mod sink;
 

@@ -6,7 +6,7 @@
 //! increase), found again without hashing label strings, and given up when the core forgets the lane.
 
 use super::metrics::Vectors;
-use crate::control::{RefusalReason, RetryReason};
+use crate::control::{Level, RefusalReason, RetryReason};
 use http::Method;
 use prometheus::{Histogram, IntCounter};
 use std::collections::HashMap;
@@ -151,6 +151,9 @@ impl LaneSeries {
         drop(vectors.offered.remove_label_values(&[lane]));
         drop(vectors.accepted.remove_label_values(&[lane]));
         drop(vectors.throttled.remove_label_values(&[lane]));
+        for per in [Level::Route, Level::Credential, Level::Upstream] {
+            drop(vectors.attributed.remove_label_values(&[lane, per.as_str()]));
+        }
         drop(vectors.abandoned.remove_label_values(&[lane]));
         drop(vectors.signals_ignored.remove_label_values(&[lane]));
         drop(vectors.queue_wait.remove_label_values(&[lane]));

@@ -154,7 +154,7 @@ impl Learnt {
         };
         if !starting {
             // What an earlier run learnt may have changed meanwhile: its first probe comes soon.
-            law.hold = if law.began == Beginning::Earlier { law.early_probe() } else { law.period() };
+            law.hold = if law.began == Beginning::Here { law.period() } else { law.early_probe() };
         }
         law
     }
