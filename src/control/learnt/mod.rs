@@ -342,9 +342,7 @@ impl Learnt {
             // A probe's refusal was to be expected, and nobody else needs to wait for it.
             Some(held) if self.rate > held.rate && self.rate <= MOVED * held.rate => self.rate = held.pace(),
             _ => {
-                if let Some((from, until)) =
-                    self.hold_back.refused(now, sent_at, wait, self.rate, self.contended.is_some())
-                {
+                if let Some((from, until)) = self.hold_back.refused(now, sent_at, wait, self.rate) {
                     self.history.paused(from, until);
                 }
             }
