@@ -2,7 +2,7 @@
 
 use super::Admin;
 use super::problem::Problem;
-use crate::control::{ClassView, LaneView, LimitView, Rate};
+use crate::control::{AnnouncedView, ClassView, LaneView, LimitView, Rate};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -71,6 +71,8 @@ pub(super) struct Lane {
     pinned_rps: Option<f64>,
     /// `null` while none is known.
     limit: Option<Limit>,
+    /// What the API announces in header fields; empty where it announces nothing.
+    announced: Vec<Announced>,
     queue_depth: usize,
     /// What belongs to no class first, as `other`; empty where there are no classes.
     classes: Vec<Class>,
@@ -92,6 +94,17 @@ struct Class {
     /// Of the lane's pace, 0 to 1.
     share: f64,
     queue_depth: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Announced {
+    name: String,
+    requests: u32,
+    /// What is out counts as spent.
+    remaining: f64,
+    /// `null` where no end is told.
+    reset_seconds: Option<f64>,
+    window_seconds: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -122,6 +135,7 @@ impl Lane {
             pace_rps: rounded(view.pace),
             pinned_rps: view.pinned.map(Rate::get).map(rounded),
             limit: view.limit.map(Limit::from),
+            announced: view.announced.iter().map(Announced::from).collect(),
             queue_depth: view.queue_depth,
             classes: view.classes.iter().map(Class::from).collect(),
             in_flight: view.in_flight,
@@ -141,6 +155,18 @@ impl From<&ClassView> for Class {
     fn from(view: &ClassView) -> Self {
         let ClassView { name, share, queue_depth } = view;
         Self { name: name.as_ref().into(), share: rounded(*share), queue_depth: *queue_depth }
+    }
+}
+
+impl From<&AnnouncedView> for Announced {
+    fn from(view: &AnnouncedView) -> Self {
+        Self {
+            name: view.name.as_ref().into(),
+            requests: view.requests,
+            remaining: rounded(view.remaining),
+            reset_seconds: view.reset_seconds.map(rounded),
+            window_seconds: rounded(view.window_seconds),
+        }
     }
 }
 
@@ -196,6 +222,13 @@ mod tests {
                 confidence: 0.9,
                 says: "10/s".into(),
             }),
+            announced: vec![AnnouncedView {
+                name: "minute".into(),
+                requests: 300,
+                remaining: 17.0,
+                reset_seconds: None,
+                window_seconds: 60.0,
+            }],
             queue_depth: 90,
             classes: vec![ClassView { name: "production".into(), share: 0.5, queue_depth: 3 }],
             in_flight: 1,
@@ -217,6 +250,9 @@ mod tests {
                     "requests": 10.0, "window_seconds": 1.0, "model": "fixed_window", "source": "learnt",
                     "confidence": 0.9, "says": "10/s",
                 },
+                "announced": [{
+                    "name": "minute", "requests": 300, "remaining": 17.0, "reset_seconds": null, "window_seconds": 60.0,
+                }],
                 "queue_depth": 90, "classes": [{"name": "production", "share": 0.5, "queue_depth": 3}],
                 "in_flight": 1, "in_flight_max": 8, "accepted_total": 1000, "throttled_total": 3,
                 "paused": false, "paused_seconds": 0.0, "paused_until": null,

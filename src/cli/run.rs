@@ -52,6 +52,9 @@ pub(super) struct Run {
     /// How often about one refused call is paid to learn of a raised limit, from 5s to 1h [default: 45s]
     #[arg(long, value_name = "TIME")]
     probe_period: Option<String>,
+    /// How much less is used than was learnt or announced, from 0% to 50% [default: 0%]
+    #[arg(long, value_name = "SHARE")]
+    headroom: Option<String>,
     /// What is sent again after a 429: it says that nothing was done, so a replay repeats nothing [default: all]
     #[arg(long, value_name = "METHODS", value_enum)]
     replay_on_429: Option<Replay>,
@@ -87,6 +90,7 @@ impl Run {
             ("--rate", "law", "rate", self.rate),
             ("--ceiling", "law", "ceiling", self.ceiling),
             ("--probe-period", "law", "probe_period", self.probe_period),
+            ("--headroom", "law", "headroom", self.headroom),
             ("--replay-on-429", "replay", "on_429", name(self.replay_on_429)),
             ("--queue-deadline", "queue", "deadline", self.queue_deadline),
             ("--grace", "drain", "grace", self.grace),

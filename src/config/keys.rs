@@ -4,9 +4,9 @@ use super::log::{LogFormat, LogLevel};
 use super::problem::Origin;
 use super::reader::Reader;
 use super::token::token;
-use super::value::{address, bytes, count, parsed, text, time, truth, word};
+use super::value::{address, bytes, count, headroom, parsed, text, time, truth, word};
 use super::{AdmissionSettings, Config, ForwardedMode, Network, ReplayPolicy, TlsSettings};
-use crate::control::{LawName, LawSettings, Mode, Quota};
+use crate::control::{LawName, LawSettings, Mode, Quota, Shape};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -124,6 +124,9 @@ pub(super) fn law(table: &mut Reader<'_>, law_key: &'static str, law: &mut LawSe
         law.probe_period_seconds = period.as_secs_f64();
     }
     table.set(&mut law.shared, "shared", truth);
+    table.set(&mut law.headroom, "headroom", headroom);
+    table.set(&mut law.shape, "shape", word(SHAPES));
+    table.set(&mut law.burst, "burst", count(1..=1_000_000));
     table.set(&mut law.slowness, "slowness", truth);
 }
 
@@ -185,6 +188,7 @@ const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogF
 const LAWS: &[(&str, LawName)] =
     &[("learnt", LawName::Learnt), ("aimd", LawName::Aimd), ("fixed", LawName::Fixed)];
 const MODES: &[(&str, Mode)] = &[("adaptive", Mode::Adaptive), ("observe", Mode::Observe)];
+const SHAPES: &[(&str, Shape)] = &[("smooth", Shape::Smooth), ("burst", Shape::Burst)];
 const REPLAYS: &[(&str, ReplayPolicy)] =
     &[("all", ReplayPolicy::All), ("idempotent", ReplayPolicy::Idempotent), ("none", ReplayPolicy::None)];
 

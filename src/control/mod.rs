@@ -11,6 +11,7 @@
 
 mod aimd;
 mod announcement;
+mod burst;
 mod command;
 mod event;
 mod inflight;
@@ -45,8 +46,10 @@ pub use memory::{Memory, MemoryNumber};
 pub use outcome::{Hint, Outcome, Report};
 pub use pacer::Pacer;
 pub use rate::{Quota, QuotaError, Rate};
-pub use settings::{ClassSettings, LaneRule, LanesSettings, LawSettings, Mode, QueueSettings, RetrySettings};
+pub use settings::{
+    ClassSettings, LaneRule, LanesSettings, LawSettings, Mode, QueueSettings, RetrySettings, Shape,
+};
 pub use ticket::{
-    ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, Refusal, Settled, Step, Ticket,
-    TicketHasher, TicketId, Tickets,
+    AnnouncedView, ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, Refusal, Settled, Step,
+    Ticket, TicketHasher, TicketId, Tickets,
 };

@@ -101,7 +101,7 @@ pub(super) fn exchange(exchange: &Exchange) {
     debug!(
         target: ACCESS,
         lane = %exchange.lane,
-        method = super::metrics::method_label(&exchange.method),
+        method = super::series::method_label(&exchange.method),
         status = exchange.status.as_u16(),
         queue_ms = millis(exchange.queued),
         upstream_ms = millis(exchange.upstream),

@@ -1,39 +1,16 @@
 //! Every metric of the program: names, labels, help texts and bounds, here and nowhere else.
 
-use super::series::{LaneSeries, OTHER, Series};
+use super::levels::Levels;
+use super::series::{LaneSeries, OTHER, Series, method_label};
 use super::sink;
 use crate::control::{Event, LaneView, Mode};
 use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
-use http::Method;
 use prometheus::core::Collector;
 use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// How full everything bounded is now, apart from the lanes: what the rest of the program tells at a scrape.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Levels {
-    /// Lanes that may exist.
-    pub lanes_max: usize,
-    /// Tickets that may wait in one lane.
-    pub queue_tickets_max: usize,
-    /// Request bytes kept for replays.
-    pub replay_buffer_bytes: usize,
-    /// Request bytes that may be kept for replays.
-    pub replay_buffer_bytes_max: usize,
-    /// Client connections.
-    pub client_connections: usize,
-    /// Client connections that may be open.
-    pub client_connections_max: usize,
-    /// Callers that have a quota of their own at the door.
-    pub admission_callers: usize,
-    /// Callers that may have one; 0 when there is no quota.
-    pub admission_callers_max: usize,
-    /// Is the program stopping?
-    pub draining: bool,
-}
 
 /// The registry and all that is in it.
 #[derive(Debug)]
@@ -78,6 +55,10 @@ struct Gauges {
     limit: GaugeVec,
     paused: GaugeVec,
     observed: IntGaugeVec,
+    announced: GaugeVec,
+    announced_remaining: GaugeVec,
+    announced_reset: GaugeVec,
+    announced_window: GaugeVec,
     lanes: IntGauge,
     lanes_max: IntGauge,
     queue_tickets_max: IntGauge,
@@ -254,6 +235,9 @@ impl Gauges {
         };
         let real =
             |name: &str, help: &str| registered(registry, GaugeVec::new(Opts::new(name, help), &["lane"])?);
+        let told = |name: &str, help: &str| {
+            registered(registry, GaugeVec::new(Opts::new(name, help), &["lane", "limit"])?)
+        };
         let one = |name: &str, help: &str| gauge(registry, name, help);
         Ok(Self {
             queue_depth: whole("tidegate_queue_depth", "Requests that wait for their pass.", "lane")?,
@@ -271,6 +255,13 @@ impl Gauges {
             )?,
             paused: real("tidegate_lane_paused_seconds", "For how much longer the lane holds back.")?,
             observed: whole("tidegate_lane_observed", "1 in a dry run (mode observe), else 0.", "lane")?,
+            announced: told("tidegate_announced_requests", "Requests that a window takes, as the API says.")?,
+            announced_remaining: told(
+                "tidegate_announced_remaining_requests",
+                "Requests that are left of the announced window; what is out counts as spent.",
+            )?,
+            announced_reset: told("tidegate_announced_reset_seconds", "Until the announced window ends.")?,
+            announced_window: told("tidegate_announced_window_seconds", "The announced window's length.")?,
             lanes: one("tidegate_lanes", "Lanes that exist.")?,
             lanes_max: one("tidegate_lanes_max", "Lanes that may exist.")?,
             queue_tickets_max: one("tidegate_queue_tickets_max", "Requests that may wait in one lane.")?,
@@ -322,6 +313,11 @@ impl Gauges {
         self.limit.reset();
         self.paused.reset();
         self.observed.reset();
+        for gauge in
+            [&self.announced, &self.announced_remaining, &self.announced_reset, &self.announced_window]
+        {
+            gauge.reset();
+        }
     }
 
     /// Lanes that share the label `other` are summed; of their limits none can be told.
@@ -342,16 +338,20 @@ impl Gauges {
         observed.set(observed.get().max(i64::from(lane.mode == Mode::Observe)));
         let paused: Gauge = self.paused.with_label_values(&[label]);
         paused.set(paused.get().max(lane.paused_seconds));
+        for told in lane.announced.iter().filter(|_| label != OTHER) {
+            let labels = [label, told.name.as_ref()];
+            self.announced.with_label_values(&labels).set(f64::from(told.requests));
+            self.announced_remaining.with_label_values(&labels).set(told.remaining);
+            self.announced_window.with_label_values(&labels).set(told.window_seconds);
+            if let Some(seconds) = told.reset_seconds {
+                self.announced_reset.with_label_values(&labels).set(seconds);
+            }
+        }
         if let Some(limit) = lane.limit.as_ref().filter(|limit| label != OTHER && limit.window_seconds > 0.0)
         {
             self.limit.with_label_values(&[label]).set(limit.requests / limit.window_seconds);
         }
     }
-}
-
-/// A method as a label: what is not in the list could be anything, and as many.
-pub(super) fn method_label(method: &Method) -> &'static str {
-    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or(OTHER)
 }
 
 fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
@@ -385,8 +385,6 @@ fn signed(value: usize) -> i64 {
 
 /// Lane labels that may have series.
 const SERIES_LANES_MAX: usize = 1_000;
-/// Methods that are told apart.
-const METHODS: [&str; 9] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"];
 /// From "not at all" to the default deadline; finest where a hundred threads at a usual limit wait.
 const QUEUE_BUCKETS: [f64; 20] = [
     0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0, 60.0,
@@ -398,9 +396,9 @@ const UPSTREAM_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{ClassView, LaneKey, LimitView, RefusalReason, RetryReason};
+    use crate::control::{AnnouncedView, ClassView, LaneKey, LimitView, RefusalReason, RetryReason};
     use crate::control::{LawName, LimitModel, LimitSource};
-    use http::StatusCode;
+    use http::{Method, StatusCode};
     use std::time::Duration;
 
     fn view(name: &str, queue_depth: usize) -> LaneView {
@@ -419,6 +417,13 @@ mod tests {
                 confidence: 0.9,
                 says: "300/min".into(),
             }),
+            announced: vec![AnnouncedView {
+                name: "minute".into(),
+                requests: 300,
+                remaining: 17.0,
+                reset_seconds: Some(12.5),
+                window_seconds: 60.0,
+            }],
             queue_depth,
             classes: vec![ClassView { name: "production".into(), share: 0.5, queue_depth: 1 }],
             in_flight: 2,
@@ -490,6 +495,10 @@ mod tests {
             r#"tidegate_lane_pace_requests_per_second{lane="messages@3f9a"} 9.5"#,
             r#"tidegate_lane_limit_requests_per_second{lane="messages@3f9a"} 5"#,
             r#"tidegate_lane_paused_seconds{lane="messages@3f9a"} 1.5"#,
+            r#"tidegate_announced_requests{lane="messages@3f9a",limit="minute"} 300"#,
+            r#"tidegate_announced_remaining_requests{lane="messages@3f9a",limit="minute"} 17"#,
+            r#"tidegate_announced_reset_seconds{lane="messages@3f9a",limit="minute"} 12.5"#,
+            r#"tidegate_announced_window_seconds{lane="messages@3f9a",limit="minute"} 60"#,
             r#"tidegate_queue_wait_seconds_bucket{lane="messages@3f9a",le="0.2"} 1"#,
             r#"tidegate_class_queue_wait_seconds_bucket{class="other",le="0.2"} 1"#,
             r#"tidegate_class_queue_wait_seconds_count{class="production"} 1"#,
