@@ -25,8 +25,10 @@ const CI: &str = include_str!("../.ci/run");
 const ALIASES: &str = include_str!("../.cargo/config.toml");
 const PLAN: &str = include_str!("jmeter/messages.jmx");
 const LAWS: &str = include_str!("../benches/law/README.md");
-const METRICS: &str =
-    concat!(include_str!("../src/telemetry/metrics.rs"), include_str!("../src/telemetry/announced.rs"));
+const METRICS: &str = concat!(
+    include_str!("../src/telemetry/metrics/mod.rs"),
+    include_str!("../src/telemetry/metrics/announced.rs")
+);
 
 /// How the README's commands are exercised, by what they begin with.
 const RULES: &[(&str, How)] = &[

@@ -1,6 +1,5 @@
 //! What happened: turns what the [`Observer`] is told into metrics and log lines.
 
-mod announced;
 mod levels;
 pub mod logs;
 mod metrics;

@@ -1,7 +1,7 @@
 //! The gauges of what APIs announce: each limit of each lane by its name.
 
-use super::registered::registered;
 use crate::control::AnnouncedView;
+use crate::telemetry::registered::registered;
 use prometheus::{GaugeVec, Opts, Registry};
 
 /// At most eight limits a lane, which the core sees to.

@@ -1,12 +1,14 @@
 //! Every metric of the program: names, labels, help texts and bounds, here and nowhere else.
 
-use super::announced::AnnouncedGauges;
+mod announced;
+
 use super::levels::Levels;
 use super::registered::{counter, gauge, registered};
 use super::series::{LaneSeries, OTHER, Series, method_label};
 use super::sink;
 use crate::control::{Event, LaneView, Mode, NodeView};
 use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
+use announced::AnnouncedGauges;
 use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
