@@ -139,7 +139,7 @@ fn shown(said: &Said) -> String {
 
 fn hinted(hint: Hint) -> String {
     let wait = hint.retry_after.map(|wait| format!(" for {}", rounded(wait.as_secs_f64())));
-    wait.unwrap_or_default() + &at(hint.level)
+    wait.unwrap_or_default() + &at(hint.level.unwrap_or_default())
 }
 
 fn at(level: Level) -> String {

@@ -66,7 +66,7 @@ fn key(route: &str) -> LaneKey {
 }
 
 fn told(seconds: u64) -> Hint {
-    Hint { retry_after: Some(Duration::from_secs(seconds)), level: Level::Route }
+    Hint { retry_after: Some(Duration::from_secs(seconds)), level: Some(Level::Route) }
 }
 
 fn never(_: f64) -> Option<Hint> {

@@ -230,7 +230,8 @@ impl Watched {
         let Some(id) = pick(&all, which) else { return };
         let hint = |millis: Option<u32>| Hint {
             retry_after: millis.map(|millis| Duration::from_millis(u64::from(millis))),
-            level: Level::Route,
+            level: [None, Some(Level::Route), Some(Level::Credential), Some(Level::Upstream)]
+                [usize::from(which % 4)],
         };
         let outcome = match answer {
             Answer::Accepted => Outcome::Accepted,
@@ -288,6 +289,13 @@ impl Watched {
         }
     }
 
+    /// The pace of every lane, and of every limit above lanes.
+    fn paces(&self) -> BTreeMap<Arc<str>, f64> {
+        let views = self.lanes.snapshot(self.at());
+        let nodes = views.iter().flat_map(|view| &view.above).map(|node| (Arc::clone(&node.name), node.pace));
+        nodes.chain(views.iter().map(|view| (Arc::clone(&view.name), view.pace))).collect()
+    }
+
     /// Nothing is lost and nothing is twice: what the machine shows is what the onlooker counted.
     fn check(&self) {
         let views = self.lanes.snapshot(self.at());
@@ -316,6 +324,25 @@ fn law() -> impl Strategy<Value = LawName> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whosever limit refused, no lane and no limit above lanes is faster for it than if nothing was known of the request.
+    #[test]
+    fn a_refusal_makes_nothing_faster(law in law(), ops in ops(), which in any::<u8>(), wait in any::<Option<u16>>()) {
+        let epoch = Instant::now();
+        let paces = |answer: Answer| {
+            let mut watched = Watched::new(settings(law), epoch);
+            for op in &ops {
+                watched.run(op);
+            }
+            watched.settle(which, answer, false);
+            watched.paces()
+        };
+        let unknown = paces(Answer::Ignored);
+        for (name, pace) in paces(Answer::Limited(wait.map(u32::from))) {
+            let raised = unknown.get(&name).is_some_and(|unknown| pace > unknown * (1.0 + 1e-9));
+            prop_assert!(!raised, "{} from {} to {}", name, unknown[&name], pace);
+        }
+    }
 
     /// Tickets are conserved, bounds hold, waits are honest, and nothing panics; the same inputs give the same
     /// transcript.
@@ -657,24 +684,42 @@ fn every_node_of_a_path_must_grant() {
     assert!(*starts[&stranger.credential].last().unwrap() < Duration::from_millis(20));
 }
 
-/// A refusal for a node that nothing is known of is the lane's: somebody has to hold back.
+/// A refusal for a node that nothing is known of makes it: all lanes below are held back by it, and no others.
 #[test]
-fn a_refusal_for_a_node_that_is_not_there_teaches_the_lane() {
+fn a_refusal_for_a_node_that_is_not_there_makes_it() {
     let epoch = Instant::now();
-    let pace_after = |level: Option<Level>| {
+    let views_after = |level: Option<Level>| {
         let mut lanes = Lanes::new(settings(LawName::Aimd), epoch);
         let far = Ticket::until(epoch + Duration::from_mins(1));
+        for number in [1, 2] {
+            lanes.submit(epoch + Duration::from_millis(10), &key(number), far).unwrap();
+        }
+        let now = epoch + Duration::from_millis(50);
         let (id, _) = lanes.submit(epoch, &key(0), far).unwrap();
-        assert_eq!(lanes.poll(epoch), Step::Start(id));
-        let outcome =
-            level.map_or(Outcome::Accepted, |level| Outcome::Limited(Hint { retry_after: None, level }));
-        lanes.settle(epoch + Duration::from_millis(50), id, &Report::new(outcome, false));
-        lanes.snapshot(epoch + Duration::from_millis(50))[0].pace
+        let mut started = Vec::new();
+        while let Step::Start(id) = lanes.poll(epoch) {
+            started.push(id);
+        }
+        assert!(started.contains(&id));
+        let outcome = level.map_or(Outcome::Accepted, |level| {
+            Outcome::Limited(Hint { retry_after: None, level: Some(level) })
+        });
+        lanes.settle(now, id, &Report::new(outcome, false));
+        let views = lanes.snapshot(now);
+        let view = |number: u8| views.iter().find(|view| view.key == key(number)).unwrap();
+        [0, 1, 2].map(|number| (view(number).pace, view(number).above.clone()))
     };
-    let (accepted, route) = (pace_after(None), pace_after(Some(Level::Route)));
-    assert!(route < accepted, "{route} {accepted}");
-    for level in [Level::Credential, Level::Upstream] {
-        assert!((pace_after(Some(level)) - route).abs() < 1e-9, "{level:?}");
+    let free = views_after(None).map(|(pace, _)| pace);
+    let route = views_after(Some(Level::Route));
+    assert!(route[0].0 < free[0] && route[1].0 >= free[1] && route.iter().all(|(_, above)| above.is_empty()));
+    for (level, below) in [(Level::Credential, 2), (Level::Upstream, 3)] {
+        for (number, (pace, above)) in views_after(Some(level)).into_iter().enumerate() {
+            assert_eq!(
+                above.iter().map(|node| node.per).collect::<Vec<_>>(),
+                [level][..usize::from(number < below)]
+            );
+            assert_eq!(pace < free[number], number < below, "{level:?} {number}");
+        }
     }
 }
 
@@ -687,7 +732,7 @@ fn what_a_pause_makes_impossible_is_refused_at_once() {
     let (first, _) = lanes.submit(epoch, &key(0), soon).unwrap();
     let (second, _) = lanes.submit(epoch, &key(0), soon).unwrap();
     assert_eq!(lanes.poll(epoch), Step::Start(first));
-    let hour = Hint { retry_after: Some(Duration::from_hours(1)), level: Level::Route };
+    let hour = Hint { retry_after: Some(Duration::from_hours(1)), level: Some(Level::Route) };
     assert_eq!(lanes.settle(epoch, first, &Report::new(Outcome::Limited(hour), true)), Settled::Answer);
     assert!(matches!(lanes.poll(epoch), Step::Expire(id, refusal)
         if id == second && refusal.reason == RefusalReason::Deadline));
@@ -703,7 +748,7 @@ fn a_drain_answers_for_itself() {
     let (id, _) = lanes.submit(epoch, &key(0), Ticket::until(epoch + Duration::from_mins(2))).unwrap();
     assert_eq!(lanes.poll(epoch), Step::Start(id));
     lanes.drain(epoch, epoch + Duration::from_millis(500));
-    let second = Hint { retry_after: Some(Duration::from_secs(1)), level: Level::Route };
+    let second = Hint { retry_after: Some(Duration::from_secs(1)), level: Some(Level::Route) };
     assert_eq!(lanes.settle(epoch, id, &Report::new(Outcome::Limited(second), true)), Settled::Again);
     assert!(matches!(lanes.poll(epoch), Step::Expire(gone, refusal)
         if gone == id && refusal.reason == RefusalReason::Draining));

@@ -2,7 +2,7 @@
 
 use super::Admin;
 use super::problem::Problem;
-use crate::control::{ClassView, LaneView, LimitView, Rate};
+use crate::control::{AnnouncedView, ClassView, LaneView, Level, LimitView, NodeView, Rate};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -69,8 +69,12 @@ pub(super) struct Lane {
     pace_rps: f64,
     /// The pace that an operator pinned; `null` while the law decides.
     pinned_rps: Option<f64>,
-    /// `null` while none is known.
+    /// Its own, or the narrowest above it; `null` while none is known.
     limit: Option<Limit>,
+    /// What the API announces in header fields; empty where it announces nothing.
+    announced: Vec<Announced>,
+    /// The limits that it shares with other lanes, the narrowest first.
+    shared: Vec<Shared>,
     queue_depth: usize,
     /// What belongs to no class first, as `other`; empty where there are no classes.
     classes: Vec<Class>,
@@ -94,10 +98,42 @@ struct Class {
     queue_depth: usize,
 }
 
+/// A limit above the lane.
+#[derive(Debug, Serialize)]
+struct Shared {
+    name: String,
+    per: &'static str,
+    /// How it came to be known.
+    origin: &'static str,
+    /// The lanes that evidence put below it; `null`: all that it is on.
+    lanes: Option<usize>,
+    /// Of all lanes below it.
+    pace_rps: f64,
+    limit: Option<Limit>,
+    queue_depth: usize,
+    in_flight: usize,
+    paused_seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Announced {
+    name: String,
+    requests: u32,
+    /// What is out counts as spent.
+    remaining: f64,
+    /// `null` where no end is told.
+    reset_seconds: Option<f64>,
+    window_seconds: f64,
+}
+
 #[derive(Debug, Serialize)]
 struct Limit {
+    /// What it is per: route, credential or upstream.
+    per: &'static str,
     requests: f64,
     window_seconds: f64,
+    /// How many may leave at once after a quiet time; `null` where the model does not say.
+    burst: Option<f64>,
     model: &'static str,
     source: &'static str,
     /// 0 to 1.
@@ -121,7 +157,9 @@ impl Lane {
             mode: view.mode.as_str(),
             pace_rps: rounded(view.pace),
             pinned_rps: view.pinned.map(Rate::get).map(rounded),
-            limit: view.limit.map(Limit::from),
+            limit: view.limit.map(|limit| Limit::new(limit, view.limit_per)),
+            announced: view.announced.iter().map(Announced::from).collect(),
+            shared: view.above.into_iter().map(Shared::from).collect(),
             queue_depth: view.queue_depth,
             classes: view.classes.iter().map(Class::from).collect(),
             in_flight: view.in_flight,
@@ -144,9 +182,39 @@ impl From<&ClassView> for Class {
     }
 }
 
-impl From<LimitView> for Limit {
-    fn from(view: LimitView) -> Self {
+impl From<&AnnouncedView> for Announced {
+    fn from(view: &AnnouncedView) -> Self {
         Self {
+            name: view.name.as_ref().into(),
+            requests: view.requests,
+            remaining: rounded(view.remaining),
+            reset_seconds: view.reset_seconds.map(rounded),
+            window_seconds: rounded(view.window_seconds),
+        }
+    }
+}
+
+impl From<NodeView> for Shared {
+    fn from(view: NodeView) -> Self {
+        Self {
+            name: view.name.as_ref().into(),
+            per: view.per.as_str(),
+            origin: view.origin.as_str(),
+            lanes: view.lanes,
+            pace_rps: rounded(view.pace),
+            limit: view.limit.map(|limit| Limit::new(limit, view.per)),
+            queue_depth: view.queue_depth,
+            in_flight: view.in_flight,
+            paused_seconds: rounded(view.paused_seconds.min(LONGEST_SECONDS)),
+        }
+    }
+}
+
+impl Limit {
+    fn new(view: LimitView, per: Level) -> Self {
+        Self {
+            per: per.as_str(),
+            burst: view.burst().map(rounded),
             requests: rounded(view.requests),
             window_seconds: rounded(view.window_seconds),
             model: view.model.as_str(),
@@ -173,7 +241,7 @@ const LONGEST_SECONDS: f64 = 1e9;
 mod tests {
     use super::*;
     use crate::control::{CredentialHash, LaneKey};
-    use crate::control::{LawName, LimitModel, LimitSource, Mode};
+    use crate::control::{LawName, LimitModel, LimitSource, Mode, NodeOrigin};
     use serde_json::json;
 
     fn view(paused_seconds: f64) -> LaneView {
@@ -188,6 +256,18 @@ mod tests {
             mode: Mode::Adaptive,
             pace: 9.900_04,
             pinned: None,
+            limit_per: Level::Route,
+            above: vec![NodeView {
+                name: "credential@3f9a0123".into(),
+                per: Level::Credential,
+                origin: NodeOrigin::Found,
+                lanes: Some(2),
+                queue_depth: 95,
+                in_flight: 2,
+                pace: 14.9,
+                limit: None,
+                paused_seconds: 0.0,
+            }],
             limit: Some(LimitView {
                 requests: 10.0,
                 window_seconds: 1.0,
@@ -196,6 +276,13 @@ mod tests {
                 confidence: 0.9,
                 says: "10/s".into(),
             }),
+            announced: vec![AnnouncedView {
+                name: "minute".into(),
+                requests: 300,
+                remaining: 17.0,
+                reset_seconds: None,
+                window_seconds: 60.0,
+            }],
             queue_depth: 90,
             classes: vec![ClassView { name: "production".into(), share: 0.5, queue_depth: 3 }],
             in_flight: 1,
@@ -214,9 +301,16 @@ mod tests {
                 "name": "messages@3f9a", "upstream": "api.example.com:443", "route": "/v2/messages/{id}",
                 "credential": "3f9a0123", "law": "learnt", "mode": "adaptive", "pace_rps": 9.9, "pinned_rps": null,
                 "limit": {
-                    "requests": 10.0, "window_seconds": 1.0, "model": "fixed_window", "source": "learnt",
+                    "per": "route", "requests": 10.0, "window_seconds": 1.0, "burst": 10.0, "model": "fixed_window", "source": "learnt",
                     "confidence": 0.9, "says": "10/s",
                 },
+                "announced": [{
+                    "name": "minute", "requests": 300, "remaining": 17.0, "reset_seconds": null, "window_seconds": 60.0,
+                }],
+                "shared": [{
+                    "name": "credential@3f9a0123", "per": "credential", "origin": "found", "lanes": 2, "pace_rps": 14.9,
+                    "limit": null, "queue_depth": 95, "in_flight": 2, "paused_seconds": 0.0,
+                }],
                 "queue_depth": 90, "classes": [{"name": "production", "share": 0.5, "queue_depth": 3}],
                 "in_flight": 1, "in_flight_max": 8, "accepted_total": 1000, "throttled_total": 3,
                 "paused": false, "paused_seconds": 0.0, "paused_until": null,

@@ -1,6 +1,6 @@
 //! Everything worth observing, as plain data: the shell drains these after each call and tells its observers.
 
-use super::Command;
+use super::{Command, Level};
 use std::sync::Arc;
 
 /// Something that happened in a lane, named by the lane's name.
@@ -41,6 +41,8 @@ pub enum Event {
         lane: Arc<str>,
         /// What the API asked to wait, if it did.
         retry_after_seconds: Option<f64>,
+        /// What the limit that refused is per.
+        per: Level,
     },
     /// A request goes back to the queue to be sent again.
     Retried {
@@ -81,6 +83,18 @@ pub enum Event {
         lane: Arc<str>,
         /// Which; never its value.
         signal: String,
+    },
+    /// A limit stands above several lanes from now on.
+    LimitShared {
+        /// What it is called: `credential@3f9a0123`.
+        limit: Arc<str>,
+        /// The lanes that evidence put below it; none: all that it is on, as the API says.
+        lanes: Vec<Arc<str>>,
+    },
+    /// A limit that stood above several lanes is gone: each has its own.
+    LimitParted {
+        /// What it was called.
+        limit: Arc<str>,
     },
     /// The law changed its mind about the limit.
     LimitLearnt {

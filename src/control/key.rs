@@ -28,6 +28,17 @@ pub enum Level {
     Upstream,
 }
 
+impl Level {
+    /// The word on pages and in metrics: what a limit is per.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Route => "route",
+            Self::Credential => "credential",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
 /// A path: upstream › credential › route class. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneKey {

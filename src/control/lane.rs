@@ -1,8 +1,11 @@
 //! One lane: its queue, and the limit that it learns; and the nodes of a path, which grant together.
 
 use super::announcement::Announcement;
+use super::attribution::Passed;
+use super::burst::Burst;
 use super::command::Command;
 use super::law::{Answer, Law, Shift, Stamp};
+use super::learnt::Prior;
 use super::memory::Legacy;
 use super::orders::Orders;
 use super::pacer::Pacer;
@@ -12,7 +15,7 @@ use super::retry::PAUSING_SECONDS;
 use super::settings::{LanesSettings, LawSettings, Mode};
 use super::shared::Shared;
 use super::ticket::TicketId;
-use super::{ClassView, LaneKey, LaneView, LimitView};
+use super::{LaneKey, LimitView};
 use std::sync::Arc;
 
 /// Two moments closer than this are the same: what a conversion between clock and seconds may lose.
@@ -26,6 +29,7 @@ const FOLLOWED_SECONDS: f64 = 1.0;
 pub(super) struct Node {
     pub(super) law: Law,
     pacer: Pacer,
+    burst: Burst,
     orders: Orders,
     /// A pause that no law asked for (the API is overloaded).
     pause_until: f64,
@@ -36,6 +40,14 @@ pub(super) struct Node {
     /// What left up to then was another law's: its answers teach this one nothing.
     since: f64,
     mode: Mode,
+    /// What was learnt before the lane's refusals turned out to be those of a limit above it.
+    aside: Option<Aside>,
+}
+
+/// What a lane had learnt; nothing, if its law was still looking.
+#[derive(Clone, Debug)]
+struct Aside {
+    prior: Option<Prior>,
 }
 
 impl Node {
@@ -45,12 +57,14 @@ impl Node {
         Self {
             law,
             pacer: Pacer::new(),
+            burst: Burst::none(),
             orders,
             pause_until: never,
             unshifted: f64::INFINITY,
             in_flight: 0,
             since: never,
             mode: Mode::Adaptive,
+            aside: None,
         }
     }
 
@@ -59,6 +73,7 @@ impl Node {
         let law = Law::new(settings.law_of(key), legacy.map(|legacy| &legacy.prior), now);
         let mut node = Self::new(law, settings.ceiling_of(key));
         node.mode = settings.law_of(key).mode;
+        node.burst = Burst::new(settings.law_of(key));
         // A phase is worth following once there is a limit to have one against, and where that costs a moment only.
         let rate = node.law.current_rate();
         let follows = !node.law.is_starting() && rate.interval_seconds() <= FOLLOWED_SECONDS;
@@ -108,7 +123,8 @@ impl Node {
                 Shift::Onto(at) => self.pacer.align(earliest, at, rate),
             }
         }
-        let due = self.pacer.ready_at(rate);
+        let saved = if self.law.is_starting() { 0.0 } else { self.burst.credit_seconds(rate) };
+        let due = self.pacer.ready_at(rate) - saved;
         // A change of phase is for the departures to come.
         if need_not { due.min(self.unshifted).max(hold) } else { due.max(hold) }
     }
@@ -119,11 +135,12 @@ impl Node {
         // A phase that the law chose means something at the law's pace only.
         let law_paces = self.orders.pinned().is_none() && self.orders.pace(law) >= law;
         self.pacer.keep_phase(self.law.keeps_phase() && law_paces);
+        let is_ahead = self.orders.pinned().is_none() && self.burst.is_ahead(now, &self.pacer, law);
         self.pacer.take(now, self.orders.pinned().unwrap_or(law));
         self.orders.take(now);
         self.unshifted = f64::INFINITY;
         self.in_flight += 1;
-        self.law.sent(now, self.in_flight)
+        Stamp { is_ahead, ..self.law.sent(now, self.in_flight) }
     }
 
     /// It did not leave after all.
@@ -144,7 +161,23 @@ impl Node {
     /// What became of one that left, and what its answer announces of this node's limits.
     pub(super) fn settle(&mut self, now: f64, stamp: Stamp, answer: Answer, told: &[Announcement]) {
         if stamp.sent_at > self.since {
+            let answer = self.burst.settle(now, stamp, answer);
             self.law.settle(now, stamp, answer, told);
+        }
+    }
+
+    /// Goes on with `law`, and keeps what it had learnt.
+    pub(super) fn set_law_aside(&mut self, now: f64, law: Law) {
+        self.aside.get_or_insert_with(|| Aside { prior: self.law.prior() });
+        self.law = law;
+        self.since = now;
+    }
+
+    /// Starts from what was set aside.
+    pub(super) fn take_law_back(&mut self, now: f64, settings: &LawSettings) {
+        if let Some(aside) = self.aside.take() {
+            self.law = Law::new(settings, aside.prior.as_ref(), now);
+            self.since = now;
         }
     }
 
@@ -154,6 +187,16 @@ impl Node {
             return;
         }
         self.pause_until = self.pause_until.max(seconds.map_or(f64::NEG_INFINITY, |seconds| now + seconds));
+    }
+
+    /// Whether it holds anything back.
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The pace that an operator pinned it to.
+    pub(super) fn pinned(&self) -> Option<Rate> {
+        self.orders.pinned()
     }
 
     /// It only watches: nothing waits but for an operator's pin or pause, which are a person's word and no trial.
@@ -206,7 +249,7 @@ impl Node {
     }
 
     /// The limit that the law believes in; else the ceiling, where that is what holds back.
-    fn limit(&self) -> Option<LimitView> {
+    pub(super) fn limit(&self) -> Option<LimitView> {
         self.law.limit().or_else(|| self.orders.limit(&self.law))
     }
 
@@ -235,6 +278,7 @@ impl Node {
             Command::Forget => {
                 self.pause_until = f64::NEG_INFINITY;
                 self.law = Law::new(settings, None, now);
+                self.aside = None;
                 self.since = now;
             }
         }
@@ -246,6 +290,7 @@ impl Node {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) key: LaneKey,
+    pub(super) index: u32,
     pub(super) name: Arc<str>,
     pub(super) node: Node,
     pub(super) queue: Queue,
@@ -258,12 +303,15 @@ pub(super) struct Lane {
     pub(super) wake: f64,
     /// The limit as it was last told.
     pub(super) told: Option<(f64, f64)>,
+    /// What it got through lately.
+    pub(super) passed: Passed,
 }
 
 impl Lane {
-    pub(super) fn new(key: LaneKey, name: Arc<str>, node: Node, queue: Queue, now: f64) -> Self {
+    pub(super) fn new(key: LaneKey, index: u32, name: Arc<str>, node: Node, queue: Queue, now: f64) -> Self {
         Self {
             key,
+            index,
             name,
             node,
             queue,
@@ -273,14 +321,21 @@ impl Lane {
             refused_at: None,
             wake: f64::INFINITY,
             told: None,
+            passed: Passed::default(),
         }
     }
 
     /// When every node of the lane's path grants: to whoever is next, or sooner to a class that asks for its share.
     pub(super) fn ready_at(&mut self, shared: &mut Shared, now: f64, for_share: bool) -> f64 {
         let waiting = self.queue.ready_len();
-        let own = self.node.ready_at(now, waiting, for_share);
-        if self.node.observes() { own } else { own.max(shared.ready_at(&self.key, now, waiting)) }
+        // An operator's pin is a person's word: it counts in the nodes above, and does not wait for them.
+        if self.node.observes() || self.node.pinned().is_some() {
+            return self.node.ready_at(now, waiting, for_share);
+        }
+        let above = shared.ready_at(&self.key, self.index, now, waiting);
+        // While a node above holds back, nothing waits for this law: it only listens, and does not climb.
+        let waiting = if above > now + SAME { 0 } else { waiting };
+        self.node.ready_at(now, waiting, for_share).max(above)
     }
 
     /// Takes out the ticket that leaves now, if one may.
@@ -318,47 +373,22 @@ impl Lane {
 
     /// Seconds until a ticket behind `ahead` others would leave; `None` while the pace is still being found, and in a
     /// pause without end.
-    pub(super) fn predicted_wait(&self, now: f64, ahead: f64) -> Option<f64> {
+    pub(super) fn predicted_wait(&self, shared: &Shared, now: f64, ahead: f64) -> Option<f64> {
         let pause = (self.node.paused_until() - now).max(0.0);
-        if self.node.is_starting() || pause.is_infinite() || self.node.lets_all(now) {
+        if pause.is_infinite() || self.node.lets_all(now) {
             return None;
         }
-        Some(pause + ahead * self.node.pace().interval_seconds())
-    }
-
-    /// Seconds until the queue has drained, for a Retry-After: whole, at least 1, at most a minute.
-    pub(super) fn drain_seconds(&self, now: f64) -> f64 {
-        let pause = (self.node.paused_until() - now).max(0.0);
-        (pause + self.queue.len() as f64 * self.node.pace().interval_seconds()).ceil().clamp(1.0, 60.0)
-    }
-
-    /// As it is shown; `settings` know what classes are called.
-    pub(super) fn view(&self, now: f64, settings: &LanesSettings) -> LaneView {
-        LaneView {
-            name: Arc::clone(&self.name),
-            key: self.key.clone(),
-            law: self.node.law.name(),
-            mode: self.node.mode,
-            pace: self.node.pace().get(),
-            pinned: self.node.orders.pinned(),
-            limit: self.node.limit(),
-            queue_depth: self.queue.len(),
-            classes: self.classes(settings),
-            in_flight: usize::try_from(self.node.in_flight).unwrap_or(usize::MAX),
-            in_flight_max: self.node.law.in_flight_max(),
-            accepted_total: self.accepted_total,
-            throttled_total: self.throttled_total,
-            paused_seconds: (self.node.paused_until() - now).max(0.0),
+        let own = (!self.node.is_starting()).then(|| pause + ahead * self.node.pace().interval_seconds());
+        let above = shared.part(&self.key, self.index, now).map(|(pace, pause)| pause + ahead / pace);
+        match (own, above) {
+            (Some(own), Some(above)) => Some(own.max(above)),
+            (own, above) => own.or(above),
         }
     }
-    fn classes(&self, settings: &LanesSettings) -> Vec<ClassView> {
-        if settings.classes.is_empty() {
-            return Vec::new();
-        }
-        let names = settings.classes.iter().map(|class| Arc::clone(&class.name));
-        let names = std::iter::once("other".into()).chain(names);
-        let view = |(name, (share, queue_depth))| ClassView { name, share, queue_depth };
-        names.zip(self.queue.classes()).map(view).collect()
+
+    /// The end of the longest pause that has one, its own or that of a node above it.
+    pub(super) fn pause_end(&self, shared: &Shared) -> f64 {
+        self.node.pause_end().max(shared.pause_end(&self.key, self.index))
     }
 }
 

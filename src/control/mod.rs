@@ -11,6 +11,8 @@
 
 mod aimd;
 mod announcement;
+mod attribution;
+mod burst;
 mod command;
 mod event;
 mod inflight;
@@ -38,6 +40,8 @@ mod turns;
 pub use announcement::{AnnouncedBy, Announcement};
 pub use command::Command;
 pub use event::{Event, RefusalReason, RetryReason};
+use learnt::Prior;
+
 pub use key::{CredentialHash, LaneKey, Level};
 pub use lanes::Lanes;
 pub use law::LawName;
@@ -45,8 +49,10 @@ pub use memory::{Memory, MemoryNumber};
 pub use outcome::{Hint, Outcome, Report};
 pub use pacer::Pacer;
 pub use rate::{Quota, QuotaError, Rate};
-pub use settings::{ClassSettings, LaneRule, LanesSettings, LawSettings, Mode, QueueSettings, RetrySettings};
+pub use settings::{
+    ClassSettings, LaneRule, LanesSettings, LawSettings, Mode, QueueSettings, RetrySettings, Shape,
+};
 pub use ticket::{
-    ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, Refusal, Settled, Step, Ticket,
-    TicketHasher, TicketId, Tickets,
+    AnnouncedView, ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, NodeOrigin, NodeView,
+    Refusal, Settled, Step, Ticket, TicketHasher, TicketId, Tickets,
 };

@@ -23,8 +23,8 @@ pub enum Outcome {
 pub struct Hint {
     /// How long the API asks to wait, if it says (Retry-After, RFC 9110 10.2.3).
     pub retry_after: Option<Duration>,
-    /// Which node of the lane's path refused.
-    pub level: Level,
+    /// Which node of the lane's path refused, if the answer says.
+    pub level: Option<Level>,
 }
 
 /// Everything that one answer says.

@@ -31,7 +31,7 @@ impl Roster {
         self.lanes.get_mut(&index)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Lane)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Lane)> + Clone {
         self.lanes.iter().map(|(index, lane)| (*index, lane))
     }
 
@@ -65,7 +65,7 @@ impl Roster {
         self.names.insert(Arc::clone(&name));
         self.by_key.insert(key.clone(), index);
         let queue = Queue::new(&settings.classes);
-        self.lanes.insert(index, Lane::new(key, Arc::clone(&name), node, queue, now));
+        self.lanes.insert(index, Lane::new(key, index, Arc::clone(&name), node, queue, now));
         (index, name)
     }
 

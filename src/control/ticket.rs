@@ -133,6 +133,19 @@ pub enum LimitModel {
     Unknown,
 }
 
+impl LimitView {
+    /// How many may leave at once after a quiet time, where the kind of limiter says so.
+    pub fn burst(&self) -> Option<f64> {
+        match self.model {
+            LimitModel::FixedWindow
+            | LimitModel::AnchoredWindow
+            | LimitModel::SlidingWindow
+            | LimitModel::Concurrency => Some(self.requests),
+            LimitModel::TokenBucket | LimitModel::Slowdown | LimitModel::Unknown => None,
+        }
+    }
+}
+
 impl LimitModel {
     /// The word on pages.
     pub fn as_str(self) -> &'static str {
@@ -188,8 +201,14 @@ pub struct LaneView {
     pub pace: f64,
     /// The pace that an operator pinned it to.
     pub pinned: Option<Rate>,
-    /// The limit, if one is known.
+    /// The limit, if one is known; its own, or else the narrowest above it.
     pub limit: Option<LimitView>,
+    /// What the API announces of its limits, each by its name; at most eight.
+    pub announced: Vec<AnnouncedView>,
+    /// What that limit is per.
+    pub limit_per: Level,
+    /// The limits above it, the narrowest first.
+    pub above: Vec<NodeView>,
     /// Tickets that wait.
     pub queue_depth: usize,
     /// The classes, what belongs to none first; empty where there are no classes.
@@ -204,6 +223,66 @@ pub struct LaneView {
     pub throttled_total: u64,
     /// The lane holds back for so many seconds more; infinite until an operator resumes it.
     pub paused_seconds: f64,
+}
+
+/// A limit as the API announces it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AnnouncedView {
+    /// What it is called: its field, or its policy.
+    pub name: Arc<str>,
+    /// Requests that a window takes.
+    pub requests: u32,
+    /// Those that are left, without the ones that are out.
+    pub remaining: f64,
+    /// Seconds until the window ends, at the latest; `None` where no end is told.
+    pub reset_seconds: Option<f64>,
+    /// The window's length in seconds, as far as it is known.
+    pub window_seconds: f64,
+}
+
+/// A limit above a lane as it is now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeView {
+    /// What it is called: `credential@3f9a0123`, `upstream@api.example.com:443`.
+    pub name: Arc<str>,
+    /// What it is per.
+    pub per: Level,
+    /// How it came to be known.
+    pub origin: NodeOrigin,
+    /// The lanes that evidence put below it; `None`: all that it is on.
+    pub lanes: Option<usize>,
+    /// Tickets that wait in the lanes below it.
+    pub queue_depth: usize,
+    /// Requests sent whose exchange is not over.
+    pub in_flight: usize,
+    /// The pace of all lanes below together, in requests/s.
+    pub pace: f64,
+    /// The limit, if one is known.
+    pub limit: Option<LimitView>,
+    /// It holds back for so many seconds more.
+    pub paused_seconds: f64,
+}
+
+/// How a limit above lanes came to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeOrigin {
+    /// The operator.
+    Configured,
+    /// The API's words.
+    Said,
+    /// The evidence of refusals.
+    Found,
+}
+
+impl NodeOrigin {
+    /// The word on pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Configured => "configured",
+            Self::Said => "said",
+            Self::Found => "found",
+        }
+    }
 }
 
 /// A class's part of a lane.
@@ -235,8 +314,8 @@ pub(super) enum State {
     Waiting,
     /// Sent, or about to be: one stamp from every node of the path.
     Started(Stamps),
-    /// Answered; the response body is on its way.
-    Flying,
+    /// Answered; the response body is on its way. With the levels above the lane that let it go.
+    Flying(Vec<Level>),
 }
 
 /// The stamps that the nodes of a path gave.
@@ -245,4 +324,11 @@ pub(super) struct Stamps {
     pub(super) own: Stamp,
     /// From the shared nodes above the lane, where there are any.
     pub(super) shared: Vec<(Level, Stamp)>,
+}
+
+impl Stamps {
+    /// The levels above the lane that gave one.
+    pub(super) fn levels(&self) -> Vec<Level> {
+        self.shared.iter().map(|(level, _)| *level).collect()
+    }
 }

@@ -61,8 +61,8 @@ pub(super) fn event(event: &Event) {
         Event::Started { lane, class, waited_seconds } => {
             trace!(%lane, class = class.as_deref(), waited_seconds, "pass granted");
         }
-        Event::Throttled { lane, retry_after_seconds } => {
-            debug!(%lane, retry_after_seconds, "the API refused a request");
+        Event::Throttled { lane, retry_after_seconds, per } => {
+            debug!(%lane, retry_after_seconds, per = per.as_str(), "the API refused a request");
         }
         Event::Retried { lane, reason } => debug!(%lane, reason = reason.as_str(), "request is sent again"),
         Event::Refused { lane, reason } => debug!(%lane, reason = reason.as_str(), "request is not served"),
@@ -72,6 +72,13 @@ pub(super) fn event(event: &Event) {
         }
         Event::Paused { lane, seconds } => info!(%lane, seconds, "lane holds back as the API asked"),
         Event::Commanded { lane, command } => order(lane, *command),
+        Event::LimitShared { limit, lanes } if lanes.is_empty() => {
+            info!(%limit, "the API says that a limit is on more than one lane");
+        }
+        Event::LimitShared { limit, lanes } => {
+            info!(%limit, lanes = lanes.join(" "), "lanes meet one limit: they share it from now on");
+        }
+        Event::LimitParted { limit } => info!(%limit, "lanes have limits of their own"),
         Event::LimitLearnt { lane, requests_per_second, says } => {
             info!(%lane, requests_per_second, says, "limit learnt");
         }
@@ -101,7 +108,7 @@ pub(super) fn exchange(exchange: &Exchange) {
     debug!(
         target: ACCESS,
         lane = %exchange.lane,
-        method = super::metrics::method_label(&exchange.method),
+        method = super::series::method_label(&exchange.method),
         status = exchange.status.as_u16(),
         queue_ms = millis(exchange.queued),
         upstream_ms = millis(exchange.upstream),

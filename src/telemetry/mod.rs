@@ -1,11 +1,13 @@
 //! What happened: turns what the [`Observer`] is told into metrics and log lines.
 
+mod levels;
 pub mod logs;
 mod metrics;
+mod registered;
 mod series;
 mod sink;
 
-pub use metrics::Levels;
+pub use levels::Levels;
 
 use crate::control::{Event, LaneView};
 use crate::observe::{Attempt, Exchange, Observer};

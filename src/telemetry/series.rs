@@ -6,7 +6,8 @@
 //! increase), found again without hashing label strings, and given up when the core forgets the lane.
 
 use super::metrics::Vectors;
-use crate::control::{RefusalReason, RetryReason};
+use crate::control::{Level, RefusalReason, RetryReason};
+use http::Method;
 use prometheus::{Histogram, IntCounter};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -150,6 +151,9 @@ impl LaneSeries {
         drop(vectors.offered.remove_label_values(&[lane]));
         drop(vectors.accepted.remove_label_values(&[lane]));
         drop(vectors.throttled.remove_label_values(&[lane]));
+        for per in [Level::Route, Level::Credential, Level::Upstream] {
+            drop(vectors.attributed.remove_label_values(&[lane, per.as_str()]));
+        }
         drop(vectors.abandoned.remove_label_values(&[lane]));
         drop(vectors.signals_ignored.remove_label_values(&[lane]));
         drop(vectors.queue_wait.remove_label_values(&[lane]));
@@ -169,6 +173,11 @@ impl LaneSeries {
     }
 }
 
+/// A method as a label: what is not in the list could be anything, and as many.
+pub(super) fn method_label(method: &Method) -> &'static str {
+    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or(OTHER)
+}
+
 /// A status as a label: the number, or a word for what has none.
 fn status_label(status: u16) -> String {
     match status {
@@ -182,6 +191,8 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Methods that are told apart.
+const METHODS: [&str; 9] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"];
 /// The label for what has no series of its own.
 pub(super) const OTHER: &str = "other";
 /// Method and status pairs that are told apart in one lane.

@@ -4,8 +4,11 @@
 //! them. A ticket starts when every node of its path grants, at one moment; a refusal is charged to the node that
 //! refused.
 
+mod attributing;
 mod settling;
+mod viewing;
 
+use super::attribution::Evidence;
 use super::command::Command;
 use super::event::{Event, RefusalReason};
 use super::key::{LaneKey, Level};
@@ -17,9 +20,9 @@ use super::queue::Moment;
 use super::rate::Rate;
 use super::roster::Roster;
 use super::settings::LanesSettings;
-use super::shared::{Shared, same_node};
-use super::ticket::{Entry, LaneView, Refusal, Stamps, State, Step, Ticket, TicketId, Tickets};
-use std::collections::{BTreeSet, VecDeque};
+use super::shared::{Above, Shared, is_left, same_node};
+use super::ticket::{Entry, LaneView, NodeOrigin, Refusal, Stamps, State, Step, Ticket, TicketId, Tickets};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +36,8 @@ pub struct Lanes {
     epoch: Instant,
     roster: Roster,
     shared: Shared,
+    /// Of refusals that do not say whose limit they are, by the node that they may be of.
+    evidence: HashMap<(Level, LaneKey), Evidence>,
     tickets: Tickets<Entry>,
     agenda: BTreeSet<(Moment, u32)>,
     events: VecDeque<Event>,
@@ -48,6 +53,7 @@ impl Lanes {
             epoch,
             roster: Roster::default(),
             shared: Shared::default(),
+            evidence: HashMap::new(),
             tickets: Tickets::default(),
             agenda: BTreeSet::new(),
             events: VecDeque::new(),
@@ -82,7 +88,8 @@ impl Lanes {
             None
         } else if !lane.queue.has_place(ticket.class, tickets_max) {
             Some(RefusalReason::QueueFull)
-        } else if lane.predicted_wait(now, lane.queue.ahead(ticket.class)).is_some_and(too_late) {
+        } else if lane.predicted_wait(&self.shared, now, lane.queue.ahead(ticket.class)).is_some_and(too_late)
+        {
             Some(RefusalReason::Deadline)
         } else {
             None
@@ -139,9 +146,13 @@ impl Lanes {
             lane.used_at = now;
             match entry.state {
                 State::Waiting => drop(lane.queue.remove(id)),
-                State::Started(_) | State::Flying => {
+                State::Started(stamps) => {
                     lane.node.ended();
-                    self.shared.ended(&lane.key);
+                    self.shared.ended(&lane.key, stamps.levels().into_iter());
+                }
+                State::Flying(levels) => {
+                    lane.node.ended();
+                    self.shared.ended(&lane.key, levels.into_iter());
                 }
             }
         }
@@ -159,9 +170,9 @@ impl Lanes {
                 lane.node.give_back(now, stamps.own);
                 self.shared.give_back(&lane.key, now, &stamps.shared);
             }
-            State::Flying => {
+            State::Flying(levels) => {
                 lane.node.ended();
-                self.shared.ended(&lane.key);
+                self.shared.ended(&lane.key, levels.iter().copied());
             }
         }
         self.events.push_back(Event::Abandoned { lane: Arc::clone(&lane.name) });
@@ -176,7 +187,8 @@ impl Lanes {
         for index in indices {
             if let Some(lane) = self.roster.get_mut(index) {
                 for (id, ahead) in lane.queue.in_order() {
-                    let in_time = lane.predicted_wait(now, ahead).is_none_or(|wait| now + wait < until);
+                    let in_time =
+                        lane.predicted_wait(&self.shared, now, ahead).is_none_or(|wait| now + wait < until);
                     lane.queue.hasten(id, if in_time { until } else { now });
                 }
             }
@@ -195,6 +207,10 @@ impl Lanes {
         if command == Command::Forget {
             lane.told = None;
         }
+        if command == Command::Forget {
+            let key = lane.key.clone();
+            self.forget_above(now, &key, index);
+        }
         self.events.push_back(Event::Commanded { lane: name.into(), command });
         self.schedule(now, index);
         true
@@ -203,7 +219,8 @@ impl Lanes {
     /// Puts a limit on everything of `key`'s credential or upstream: a node that must grant as well.
     pub fn limit_shared(&mut self, level: Level, key: &LaneKey, rate: Rate) {
         if level != Level::Route {
-            self.shared.insert(level, key, Node::new(Law::Fixed(rate), None));
+            let node = Node::new(Law::Fixed(rate), None);
+            self.shared.insert(level, key, Above::new(node, NodeOrigin::Configured, None));
         }
     }
 
@@ -229,7 +246,7 @@ impl Lanes {
     pub fn snapshot(&self, now: Instant) -> Vec<LaneView> {
         let now = self.seconds(now);
         let mut views: Vec<LaneView> =
-            self.roster.iter().map(|(_, lane)| lane.view(now, &self.settings)).collect();
+            self.roster.iter().map(|(_, lane)| lane.view(&self.shared, now, &self.settings)).collect();
         views.sort_by(|a, b| a.name.cmp(&b.name));
         views
     }
@@ -239,7 +256,7 @@ impl Lanes {
         let lane = self.roster.get_mut(index)?;
         lane.queue.wake(now + SAME);
         // A pause beyond a ticket's deadline is an answer already.
-        let horizon = lane.node.pause_end().max(now);
+        let horizon = lane.pause_end(&self.shared).max(now);
         if !lane.node.lets_all(now)
             && let Some(id) = lane.queue.expired(horizon)
         {
@@ -247,9 +264,24 @@ impl Lanes {
             let refusal = self.refuse(now, index, late_reason(self.draining_until));
             return Some(Step::Expire(id, refusal));
         }
+        let turns = self.shared.turns(&lane.key, index);
+        if turns.len() < 2 || !turns.contains(&index) {
+            return self.start(now, index);
+        }
+        // Who could go takes turns with the other lanes below the node: the first that may, goes.
+        let step = turns.iter().find_map(|lane| self.start(now, *lane));
+        for other in turns {
+            self.schedule(now, other);
+        }
+        step
+    }
+
+    /// Lets a lane's next ticket go, if it may.
+    fn start(&mut self, now: f64, index: u32) -> Option<Step> {
+        let lane = self.roster.get_mut(index)?;
         let id = lane.take(&mut self.shared, now)?;
         let own = lane.node.take(now);
-        let shared = self.shared.take(&lane.key, now);
+        let shared = self.shared.take(&lane.key, index, now);
         let entry = self.tickets.get_mut(&id)?;
         entry.state = State::Started(Stamps { own, shared });
         let waited_seconds = (now - entry.queued_at).max(0.0);
@@ -261,7 +293,7 @@ impl Lanes {
     fn refuse(&mut self, now: f64, index: u32, reason: RefusalReason) -> Refusal {
         let Some(lane) = self.roster.get(index) else { return Refusal::draining(&"none".into()) };
         self.events.push_back(Event::Refused { lane: Arc::clone(&lane.name), reason });
-        let retry_after = Duration::from_secs_f64(lane.drain_seconds(now));
+        let retry_after = Duration::from_secs_f64(lane.drain_seconds(&self.shared, now));
         Refusal { reason, retry_after, lane: Arc::clone(&lane.name) }
     }
 
@@ -272,6 +304,9 @@ impl Lanes {
         }
         for (index, wake, lane) in self.roster.forget_idle(now, &self.settings) {
             self.agenda.remove(&(Moment(wake), index));
+            let left = self.roster.iter().map(|(_, lane)| &lane.key);
+            self.shared.forget(index, &left);
+            self.evidence.retain(|part, _| is_left(part, left.clone()));
             self.events.push_back(Event::LaneForgotten { lane });
         }
         let other = LaneKey { upstream: Arc::clone(&key.upstream), credential: None, route: "other".into() };
@@ -291,11 +326,12 @@ impl Lanes {
         } else {
             // Tells the law that nothing waits from now on.
             lane.node.hear(now, 0);
+            self.shared.rests(&lane.key, index, now);
             f64::INFINITY
         };
         let change = lane.queue.next_change();
         // A deadline that a pause makes impossible is due now.
-        let pause_end = lane.node.pause_end();
+        let pause_end = lane.pause_end(&self.shared);
         let change = if change <= pause_end && lane.queue.doomed(pause_end) { now } else { change };
         let (was, wake) = (Moment(lane.wake), Moment(start.min(change)));
         if was == wake {
@@ -315,7 +351,9 @@ impl Lanes {
         self.schedule(now, index);
         let Some((level, _)) = stamps.shared.last() else { return };
         let Some(key) = self.roster.get(index).map(|lane| lane.key.clone()) else { return };
-        let held = |(other, lane): &(u32, &Lane)| *other != index && same_node(*level, &lane.key, &key);
+        let held = |(other, lane): &(u32, &Lane)| {
+            *other != index && lane.queue.len() > 0 && same_node(*level, &lane.key, &key)
+        };
         let others: Vec<u32> = self.roster.iter().filter(held).map(|(other, _)| other).collect();
         for other in others {
             self.schedule(now, other);

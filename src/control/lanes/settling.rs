@@ -9,6 +9,7 @@ use crate::control::law::Answer;
 use crate::control::outcome::{Hint, Outcome, Report};
 use crate::control::retry::{PAUSING_SECONDS, Rest, pause_seconds, rest, seconds_of};
 use crate::control::ticket::{ClassId, Settled, Stamps, State, TicketId};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,7 +19,11 @@ impl Lanes {
         let Report { outcome, ref announced, replayable } = *report;
         let now = self.seconds(now);
         let Some(entry) = self.tickets.get_mut(&id) else { return Settled::Answer };
-        let State::Started(stamps) = std::mem::replace(&mut entry.state, State::Flying) else {
+        let flying = match &entry.state {
+            State::Started(stamps) => State::Flying(stamps.levels()),
+            State::Waiting | State::Flying(_) => return Settled::Answer,
+        };
+        let State::Started(stamps) = std::mem::replace(&mut entry.state, flying) else {
             return Settled::Answer;
         };
         let index = entry.lane;
@@ -42,17 +47,14 @@ impl Lanes {
         told: &[Announcement],
     ) {
         let longest = self.settings.retry.retry_after_max.as_secs_f64();
-        let Some(lane) = self.roster.get_mut(index) else { return };
-        // A refusal for a node that is not there is heard by the lane: nobody else would hold back.
-        let outcome = match outcome {
-            Outcome::Limited(hint) if !self.shared.has(hint.level, &lane.key) => {
-                Outcome::Limited(Hint { level: Level::Route, ..hint })
-            }
-            outcome => outcome,
+        let refused_at = match outcome {
+            Outcome::Limited(hint) => Some(self.attribute(now, index, hint)),
+            _ => None,
         };
+        let Some(lane) = self.roster.get_mut(index) else { return };
         let answer_at = |level: Level| match outcome {
             Outcome::Accepted => Answer::Accepted,
-            Outcome::Limited(hint) if hint.level == level => {
+            Outcome::Limited(hint) if refused_at == Some(level) => {
                 Answer::Refused { retry_after: seconds_of(hint).map(|wait| wait.min(longest)) }
             }
             Outcome::Limited(_) | Outcome::Overloaded(_) | Outcome::Failed | Outcome::Ignored => {
@@ -64,27 +66,50 @@ impl Lanes {
             Outcome::Accepted | Outcome::Failed | Outcome::Ignored => None,
         };
         let paused_before = lane.node.paused_until();
-        lane.node.settle(now, stamps.own, answer_at(Level::Route), told);
-        self.shared.settle(&lane.key, now, &stamps.shared, answer_at);
+        // What is announced of a limit above the lane is that node's to keep, where there is one.
+        let is_above = |told: &&Announcement| stamps.shared.iter().any(|(level, _)| *level == told.level);
+        let own: Cow<'_, [Announcement]> = if told.iter().any(|told| is_above(&told)) {
+            told.iter().filter(|told| !is_above(told)).cloned().collect()
+        } else {
+            Cow::Borrowed(told)
+        };
+        let of = |level: Level| told.iter().filter(|told| told.level == level).cloned().collect();
+        lane.node.settle(now, stamps.own, answer_at(Level::Route), &own);
+        self.shared.settle(&lane.key, now, &stamps.shared, answer_at, of);
         match outcome {
             Outcome::Accepted => {
                 lane.accepted_total += 1;
+                lane.passed.accepted(stamps.own.sent_at);
                 self.events.push_back(Event::Accepted { lane: Arc::clone(&lane.name) });
             }
             Outcome::Limited(hint) => {
                 lane.throttled_total += 1;
-                if hint.level == Level::Route {
+                let per = refused_at.unwrap_or_default();
+                if per == Level::Route {
                     lane.refused_at = Some(stamps.own.sent_at);
                 }
                 let retry_after_seconds = seconds_of(hint);
-                self.events.push_back(Event::Throttled { lane: Arc::clone(&lane.name), retry_after_seconds });
-                let law_pauses = lane.node.law_pauses();
-                lane.node.pause(now, pause.filter(|_| !law_pauses));
+                self.events.push_back(Event::Throttled {
+                    lane: Arc::clone(&lane.name),
+                    retry_after_seconds,
+                    per,
+                });
+                let node = match self.shared.get(per, &lane.key, index) {
+                    Some(above) => &mut above.node,
+                    None => &mut lane.node,
+                };
+                let law_pauses = node.law_pauses();
+                node.pause(now, pause.filter(|_| !law_pauses));
             }
-            Outcome::Overloaded(_) => lane.node.pause(now, pause),
+            Outcome::Overloaded(_) => {
+                lane.node.pause(now, pause);
+            }
             Outcome::Failed | Outcome::Ignored => (),
         }
         self.tell(now, index, paused_before);
+        if matches!(outcome, Outcome::Limited(hint) if hint.level.is_none()) {
+            self.weigh(now, index, stamps.own.sent_at);
+        }
     }
 
     /// Tells of a pause that became longer, and of a limit that changed.
@@ -118,6 +143,8 @@ impl Lanes {
         reason: RetryReason,
     ) -> Settled {
         let Some(entry) = self.tickets.get_mut(&id).filter(|_| replayable) else { return Settled::Answer };
+        let State::Flying(levels) = &entry.state else { return Settled::Answer };
+        let levels = levels.clone();
         let lane = self.roster.get_mut(entry.lane).filter(|lane| !lane.node.observes());
         let Some(lane) = lane else { return Settled::Answer };
         let deadline = self.draining_until.map_or(entry.deadline, |until| entry.deadline.min(until));
@@ -134,7 +161,7 @@ impl Lanes {
             Rest::TooLong => {
                 entry.state = State::Waiting;
                 lane.node.ended();
-                self.shared.ended(&lane.key);
+                self.shared.ended(&lane.key, levels.iter().copied());
                 lane.queue.insert(id, entry.class, now, None);
                 return Settled::Again;
             }
@@ -143,7 +170,7 @@ impl Lanes {
         entry.state = State::Waiting;
         entry.queued_at = now;
         lane.node.ended();
-        self.shared.ended(&lane.key);
+        self.shared.ended(&lane.key, levels.iter().copied());
         lane.node.hear(now, lane.queue.ready_len());
         // The API asks one request to wait. Which one leaves at the next departure is not its affair: where the rest has one
         // that could, it waits in a class's stead, and as many leave as would have.

@@ -14,6 +14,8 @@ pub(super) enum Beginning {
     Here,
     /// In an earlier run; no refusal has confirmed it yet.
     Earlier,
+    /// In the lanes below: what they got through together.
+    Below,
 }
 
 /// What is known of a route's limit.
@@ -41,6 +43,16 @@ impl Prior {
         let rate = memory.pace.get();
         let held = memory.number.map(Held::remembered);
         Some(Self { rate, starting: false, held, window: memory.budget, beginning: Beginning::Earlier })
+    }
+
+    /// Of a limit above lanes: what they got through together, in requests/s.
+    pub(in crate::control) fn of_parts(rate: f64) -> Self {
+        Self { rate, starting: false, held: None, window: None, beginning: Beginning::Below }
+    }
+
+    /// Of a lane whose refusals were those of a limit above it: its own, if it has one, was not met at `rate`.
+    pub(in crate::control) fn unlimited(rate: f64) -> Self {
+        Self { rate, starting: true, held: None, window: None, beginning: Beginning::Here }
     }
 
     /// Fills `memory`; `None` while no limit is known.

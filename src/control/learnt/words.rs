@@ -1,6 +1,7 @@
 //! What the law believes, for a person: the limit in words, and how sure.
 
 use super::Learnt;
+use super::prior::Beginning;
 use super::round::Source;
 use crate::control::{LimitModel, LimitSource, LimitView};
 
@@ -16,6 +17,8 @@ impl Learnt {
         };
         let (says, confidence) = if self.is_remembered() {
             (format!("{requests} requests {unit}: remembered from an earlier run, not met again yet"), 0.5)
+        } else if self.began == Beginning::Below && episodes == 0 {
+            (format!("about {requests} requests {unit}: what the lanes below it got through together"), 0.5)
         } else if self.window.is_some() {
             (format!("{requests} requests {unit}, then nothing until the window ends"), 0.8)
         } else if let Some(held) = self.rounds.held() {

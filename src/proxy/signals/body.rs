@@ -60,13 +60,15 @@ impl Dialects {
         if contains(message.as_bytes(), SECONDARY.as_bytes()) {
             hint.retry_after = hint.retry_after.or(Some(SECONDARY_WAIT));
         }
-        if body.get("global") == Some(&Value::Bool(true)) {
-            hint.level = Level::Credential;
+        match body.get("global") {
+            Some(Value::Bool(true)) => hint.level = Some(Level::Credential),
+            Some(Value::Bool(false)) => hint.level = hint.level.or(Some(Level::Route)),
+            _ => (),
         }
         if text("code").starts_with(GENESYS) {
             hint.retry_after = hint.retry_after.or_else(|| retry_in(message));
             let key = key_in(message);
-            hint.level = key.map_or(hint.level, level_of);
+            hint.level = key.map(level_of).or(hint.level);
             said.report.announced.extend(limit_of(message, key));
         }
     }
@@ -234,8 +236,9 @@ mod tests {
         let told = |key: &str| {
             let report = read(429, &[JSON], &OLD.replace("Rate limit", &format!("Rate limit [{key}]")), None);
             let Outcome::Limited(hint) = report.outcome else { panic!("{report:?}") };
-            assert_eq!(hint.level, report.announced[0].level);
-            (hint.level, report.announced[0].name.to_string())
+            let level = report.announced[0].level;
+            assert_eq!(hint.level, (key != "no key" && !key.starts_with('x')).then_some(level));
+            (level, report.announced[0].name.to_string())
         };
         for (key, level) in [
             ("client.credentials.token.rate.per.minute", Level::Credential),
@@ -259,9 +262,9 @@ mod tests {
             let Outcome::Limited(hint) = read(429, fields, body, None).outcome else { panic!("{body}") };
             (hint.retry_after.map(|wait| wait.as_secs_f64()), hint.level)
         };
-        assert_eq!(waits(&[JSON], body), (Some(64.57), Level::Credential));
-        assert_eq!(waits(&[JSON, ("retry-after", "65")], body), (Some(65.0), Level::Credential));
-        assert_eq!(waits(&[JSON], &body.replace("true", "false")), (Some(64.57), Level::Route));
+        assert_eq!(waits(&[JSON], body), (Some(64.57), Some(Level::Credential)));
+        assert_eq!(waits(&[JSON, ("retry-after", "65")], body), (Some(65.0), Some(Level::Credential)));
+        assert_eq!(waits(&[JSON], &body.replace("true", "false")), (Some(64.57), Some(Level::Route)));
         for bad in ["-1", "\"soon\"", "null", "[]"] {
             assert_eq!(waits(&[JSON], &body.replace("64.57", bad)).0, None, "{bad}");
         }

@@ -160,11 +160,11 @@ fn sort(status: StatusCode, headers: &HeaderMap) -> Sort {
 
 /// Which node of the path refused, where the fields are certain of it: Discord's global limit is on all that a bot
 /// sends.
-fn level(fields: &Fields<'_>) -> Level {
+fn level(fields: &Fields<'_>) -> Option<Level> {
     let is = |name: HeaderName, value: &str| {
         fields.first(&name).is_some_and(|text| text.eq_ignore_ascii_case(value))
     };
-    if is(X_GLOBAL, "true") || is(X_SCOPE, "global") { Level::Credential } else { Level::default() }
+    if is(X_GLOBAL, "true") || is(X_SCOPE, "global") { Some(Level::Credential) } else { None }
 }
 
 /// A count of requests: digits alone.

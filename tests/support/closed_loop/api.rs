@@ -106,11 +106,11 @@ pub(crate) enum Verdict {
 
 impl Verdict {
     /// As the proxy reads it: of errors of the API's own, it knows that they were no refusals.
-    pub(crate) fn outcome(self) -> Outcome {
+    pub(crate) fn outcome(self, level: Option<Level>) -> Outcome {
         match self {
             Self::LetIn | Self::Broken => Outcome::Accepted,
             Self::Refused(told) => {
-                Outcome::Limited(Hint { retry_after: told.map(Duration::from_secs_f64), ..Hint::default() })
+                Outcome::Limited(Hint { retry_after: told.map(Duration::from_secs_f64), level })
             }
         }
     }
@@ -125,6 +125,8 @@ pub(crate) struct Api {
     pub(crate) counts_refused: bool,
     /// At the end of so many seconds, it answers for so many with errors of its own.
     pub(crate) breaks: Option<(f64, f64)>,
+    /// Whom its refusals say that the limit is on.
+    pub(crate) says_level: Option<Level>,
 }
 
 impl Default for Api {
@@ -135,6 +137,7 @@ impl Default for Api {
             headers: None,
             counts_refused: false,
             breaks: None,
+            says_level: None,
         }
     }
 }

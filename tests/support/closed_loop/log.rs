@@ -7,6 +7,7 @@ use tidegate::control::ClassId;
 pub(crate) struct Arrival {
     pub(crate) at: f64,
     pub(crate) credential: u64,
+    pub(crate) route: u64,
     /// The proxy that it came through, by its place.
     pub(crate) proxy: usize,
 }
@@ -34,6 +35,8 @@ pub(crate) struct Log {
     pub(crate) client_errors: usize,
     /// The paces that were noted, and when.
     pub(crate) paces: Vec<(f64, f64)>,
+    /// How often the first proxy put a limit above several lanes, and how often it took one away.
+    pub(crate) shares: (usize, usize),
 }
 
 /// How many of `arrivals` came in `[from, until)`.

@@ -3,12 +3,18 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tidegate::control::{
-    ClassId, CredentialHash, LaneKey, Lanes, LanesSettings, Memory, Report, Settled, Step, Ticket, TicketId,
+    ClassId, CredentialHash, Event, LaneKey, Lanes, LanesSettings, Memory, Report, Settled, Step, Ticket,
+    TicketId,
 };
 
 /// Where all requests go.
 pub(crate) const UPSTREAM: &str = "api:443";
 pub(crate) const ROUTE: &str = "/api/v2/conversations/messages";
+
+/// The path of a route, by its number: the first is [`ROUTE`].
+fn path(route: u64) -> String {
+    if route == 0 { ROUTE.to_owned() } else { format!("/api/v2/route{route}") }
+}
 
 /// Decides when requests go. Requests are numbered in the order of their asking; times are in seconds.
 pub(crate) trait Machine {
@@ -24,6 +30,10 @@ pub(crate) trait Machine {
     fn leave(&mut self, now: f64, request: u64);
     /// The pace now, in requests/s.
     fn pace(&mut self, now: f64) -> f64;
+    /// How often it put a limit above several lanes, and how often it took one away.
+    fn shares(&self) -> (usize, usize) {
+        (0, 0)
+    }
     /// Starts over, with what it keeps across restarts or without.
     fn restart(&mut self, _now: f64, _remembers: bool) {
         panic!("it is not made to be restarted");
@@ -34,6 +44,7 @@ pub(crate) trait Machine {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct About {
     pub(crate) credential: u64,
+    pub(crate) route: u64,
     pub(crate) class: ClassId,
     /// When it is too late to send it.
     pub(crate) deadline: f64,
@@ -56,6 +67,8 @@ pub(crate) struct Ours {
     epoch: Instant,
     tickets: HashMap<u64, TicketId>,
     requests: HashMap<TicketId, u64>,
+    joined: usize,
+    parted: usize,
 }
 
 impl Ours {
@@ -68,6 +81,8 @@ impl Ours {
             epoch,
             tickets: HashMap::new(),
             requests: HashMap::new(),
+            joined: 0,
+            parted: 0,
         }
     }
 
@@ -92,7 +107,7 @@ impl Machine for Ours {
         let key = LaneKey {
             upstream: UPSTREAM.into(),
             credential: Some(CredentialHash(about.credential)),
-            route: ROUTE.into(),
+            route: path(about.route).into(),
         };
         let ticket = Ticket { class: about.class, ..Ticket::until(self.at(about.deadline)) };
         let Ok((id, _)) = self.lanes.submit(self.at(now), &key, ticket) else { return false };
@@ -103,7 +118,13 @@ impl Machine for Ours {
 
     fn next(&mut self, now: f64) -> Next {
         let step = self.lanes.poll(self.at(now));
-        while self.lanes.next_event().is_some() {}
+        while let Some(event) = self.lanes.next_event() {
+            match event {
+                Event::LimitShared { .. } => self.joined += 1,
+                Event::LimitParted { .. } => self.parted += 1,
+                _ => (),
+            }
+        }
         match step {
             Step::Start(id) => Next::Start(self.requests[&id]),
             Step::Expire(id, _) => {
@@ -133,6 +154,10 @@ impl Machine for Ours {
 
     fn pace(&mut self, now: f64) -> f64 {
         self.lanes.snapshot(self.at(now)).iter().map(|lane| lane.pace).sum()
+    }
+
+    fn shares(&self) -> (usize, usize) {
+        (self.joined, self.parted)
     }
 
     fn restart(&mut self, now: f64, remembers: bool) {

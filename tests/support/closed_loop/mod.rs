@@ -39,11 +39,15 @@ pub(crate) type Change = (f64, Box<dyn Fn(&mut World)>);
 /// One API, the machines under test, and the traffic between them.
 pub(crate) struct World {
     pub(crate) api: Api,
-    /// Each credential's.
+    /// By what they are on: a credential's, as a rule.
     pub(crate) limits: HashMap<u64, Limits>,
     pub(crate) deadline_seconds: f64,
     /// The credential that clients use from now on, by client.
     pub(crate) credential: Box<dyn Fn(usize) -> u64>,
+    /// The route that clients use, by client.
+    pub(crate) route: Box<dyn Fn(usize) -> u64>,
+    /// Which limits a credential's requests for a route count against.
+    pub(crate) limits_of: Box<dyn Fn(u64, u64) -> u64>,
     /// Such a share of the clients leave after so many seconds in the queue.
     pub(crate) impatient: Option<(f64, f64)>,
     pub(crate) log: Log,
@@ -79,6 +83,7 @@ struct Caller {
 struct Flight {
     caller: Caller,
     credential: u64,
+    route: u64,
     born: f64,
     started: f64,
 }
@@ -88,7 +93,7 @@ enum Happening {
     Ask(Caller),
     Leave(u64),
     Arrive(u64),
-    /// The API is done with a request of a credential.
+    /// The API is done with a request that counted against these limits.
     Done(u64),
     Answer(u64, Verdict, Vec<Announcement>),
     /// An unseen tenant of the same budgets asks, evenly so many times a second.
@@ -110,6 +115,8 @@ impl World {
             limits: HashMap::new(),
             deadline_seconds: 120.0,
             credential: Box::new(|_| 1),
+            route: Box::new(|_| 0),
+            limits_of: Box::new(|credential, _| credential),
             impatient: None,
             log: Log::default(),
             armed: vec![f64::INFINITY; machines.len()],
@@ -193,6 +200,7 @@ impl World {
             change(self);
         }
         self.run_to(until);
+        self.log.shares = self.machines[0].shares();
     }
 
     fn run_to(&mut self, until: f64) {
@@ -236,8 +244,8 @@ impl World {
                 self.pump(proxy);
             }
             Happening::Arrive(request) => self.arrive(request),
-            Happening::Done(credential) => {
-                if let Some(limits) = self.limits.get_mut(&credential) {
+            Happening::Done(place) => {
+                if let Some(limits) = self.limits.get_mut(&place) {
                     limits.release();
                 }
             }
@@ -254,12 +262,12 @@ impl World {
     }
 
     fn ask(&mut self, caller: Caller) {
-        let credential = (self.credential)(caller.client);
+        let (credential, route) = ((self.credential)(caller.client), (self.route)(caller.client));
         let request = self.requests;
         self.requests += 1;
         let now = self.now + self.clock_seconds;
-        let about = About { credential, class: caller.class, deadline: now + self.deadline_seconds };
-        let flight = Flight { caller, credential, born: self.now, started: self.now };
+        let about = About { credential, route, class: caller.class, deadline: now + self.deadline_seconds };
+        let flight = Flight { caller, credential, route, born: self.now, started: self.now };
         if self.machines[caller.proxy].ask(now, request, about) {
             self.waiting.insert(request, flight);
             if let Some((share, seconds)) = self.impatient
@@ -321,16 +329,17 @@ impl World {
     fn arrive(&mut self, request: u64) {
         // A restart cut it off on the way.
         let Some(flight) = self.flying.get(&request) else { return };
-        let (credential, proxy) = (flight.credential, flight.caller.proxy);
-        let arrival = Arrival { at: self.now, credential, proxy };
-        let limits = self.limits.entry(credential).or_insert_with(&self.make_limits);
+        let Flight { credential, route, caller: Caller { proxy, .. }, .. } = *flight;
+        let arrival = Arrival { at: self.now, credential, route, proxy };
+        let place = (self.limits_of)(credential, route);
+        let limits = self.limits.entry(place).or_insert_with(&self.make_limits);
         let verdict = self.api.asked(limits, self.now);
         let told = self.api.announces(limits, self.now, verdict);
         let service = match verdict {
             Verdict::LetIn => {
                 self.log.accepted.push(arrival);
                 let service = self.service();
-                self.at(self.now + service, Happening::Done(credential));
+                self.at(self.now + service, Happening::Done(place));
                 service
             }
             Verdict::Refused(_) => {
@@ -347,7 +356,7 @@ impl World {
         let now = self.now + self.clock_seconds;
         let Some(flight) = self.flying.remove(&request) else { return };
         let caller = flight.caller;
-        let report = Report { announced, ..Report::new(verdict.outcome(), true) };
+        let report = Report { announced, ..Report::new(verdict.outcome(self.api.says_level), true) };
         let machine = &mut self.machines[caller.proxy];
         if machine.settle(now, request, &report) {
             self.waiting.insert(request, flight);

@@ -1,7 +1,7 @@
 //! A run in figures, by the names of the goals.
 
-use super::Scenario;
 use super::play::{PRODUCTION, REFRESHED, fresh, network, rate_at};
+use super::{Per, Scenario};
 use crate::closed_loop::{Arrival, Log};
 use std::collections::BTreeMap;
 
@@ -11,21 +11,23 @@ pub(crate) type Figures = BTreeMap<&'static str, f64>;
 /// The figures of what `log` saw of `scenario`'s run with `seed`.
 pub(crate) fn figures(scenario: &Scenario, seed: u64, log: &Log) -> Figures {
     let (from, until) = (scenario.run.steady_from, scenario.run.seconds);
-    let credentials = scenario.server.credentials.unwrap_or(1) as f64;
+    let limits = limits(scenario) as f64;
     let mut figures = Figures::new();
     figures.insert("client_errors", log.client_errors as f64);
     figures.insert("refused", log.refused.len() as f64);
     figures.insert("refused_learning", log.refused_in(0.0, from) as f64);
     figures.insert("refused_share", log.refused_share(from, until));
     figures.insert("throughput", log.accepted_in(from, until) as f64 / (until - from));
+    figures.insert("joined", log.shares.0 as f64);
+    figures.insert("parted", log.shares.1 as f64);
     figures.insert("worst_second", log.worst_second() as f64);
     if rate_at(scenario, 0.0).is_finite() {
         // Of what an unseen tenant left; with one set of credentials at a time.
         let until = scenario.token_refresh_at.unwrap_or(until);
         let others = log.others.iter().filter(|at| **at >= from).count() as f64;
-        let allowed = allowed(scenario, from, until) * credentials - others;
+        let allowed = allowed(scenario, from, until) * limits - others;
         figures.insert("utilisation", log.accepted_in(from, until) as f64 / allowed);
-        let reached = log.reaches_95(rate_at(scenario, 0.0) * credentials, scenario.demand.clients_from);
+        let reached = log.reaches_95(rate_at(scenario, 0.0) * limits, scenario.demand.clients_from);
         figures.insert("reaches_95", reached - scenario.demand.clients_from);
     }
     for (name, moved) in ["tracks_1", "tracks_2", "tracks_3"].into_iter().zip(&scenario.change) {
@@ -44,7 +46,7 @@ pub(crate) fn figures(scenario: &Scenario, seed: u64, log: &Log) -> Figures {
     }
     let several = scenario.proxies.is_some();
     figures.insert("proxies", scenario.proxies.map_or(1, |proxies| proxies.count) as f64);
-    let who = |one: &Arrival| if several { one.proxy as u64 } else { one.credential };
+    let who = |one: &Arrival| if several { one.proxy as u64 } else { one.credential * 1_000_000 + one.route };
     figures.insert("fairness", log.fairness(from, who));
     if let [(_, _), ..] = log.paces.as_slice() {
         let moved = |pair: &[(f64, f64)]| (pair[1].1 / pair[0].1 - 1.0).abs();
@@ -89,6 +91,17 @@ fn ideal_latency(scenario: &Scenario, seed: u64, births: &[f64]) -> f64 {
         sum += now - birth;
     }
     sum / births.len().max(1) as f64 + network(&scenario.network).usual_seconds()
+}
+
+/// How many limits there are beside each other.
+fn limits(scenario: &Scenario) -> u64 {
+    let (credentials, routes) =
+        (scenario.server.credentials.unwrap_or(1), scenario.server.routes.unwrap_or(1));
+    match scenario.server.per {
+        Per::Route => credentials * routes,
+        Per::Credential => credentials,
+        Per::Upstream => 1,
+    }
 }
 
 /// How many requests a credential's limits let in over `[from, until)`.

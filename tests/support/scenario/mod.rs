@@ -46,6 +46,12 @@ pub(crate) struct Scenario {
     /// The operator says that others use the limit.
     #[serde(default)]
     pub(crate) shared: bool,
+    /// The share of a limit that stays unused.
+    #[serde(default)]
+    pub(crate) headroom: f64,
+    /// Requests that an idle lane may send at once.
+    #[serde(default)]
+    pub(crate) burst: Option<u32>,
     /// What the operator lets lanes reach.
     #[serde(default)]
     pub(crate) ceiling: Option<String>,
@@ -78,6 +84,18 @@ pub(crate) struct Server {
     /// Credentials that clients are spread over, each with limits of its own.
     #[serde(default)]
     pub(crate) credentials: Option<u64>,
+    /// Routes that the clients of each credential are spread over.
+    #[serde(default)]
+    pub(crate) routes: Option<u64>,
+    /// Each of which the limits are on.
+    #[serde(default)]
+    pub(crate) per: Per,
+    /// From such a moment on, the limits are each lane's own.
+    #[serde(default)]
+    pub(crate) parts_at: Option<f64>,
+    /// Refusals say whom the limit is on.
+    #[serde(default)]
+    pub(crate) says_level: bool,
     #[serde(default)]
     pub(crate) headers: Option<Spoken>,
     /// What an unseen tenant asks for, evenly, in requests/s.
@@ -92,6 +110,16 @@ pub(crate) struct Server {
     /// At the end of so many seconds, it answers for so many with errors of its own.
     #[serde(default)]
     pub(crate) breaks: Option<(f64, f64)>,
+}
+
+/// What limits are on.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Per {
+    Route,
+    #[default]
+    Credential,
+    Upstream,
 }
 
 /// What a refusal says of the time to wait.
@@ -180,6 +208,9 @@ pub(crate) struct Wanted {
     pub(crate) burst_of: Option<usize>,
     pub(crate) burst_every_seconds: Option<f64>,
     pub(crate) poisson_per_second: Option<f64>,
+    /// Every so many seconds clients move: all to the first lane, then over all again.
+    #[serde(default)]
+    pub(crate) gathers_every: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -233,11 +264,19 @@ pub(crate) struct Moved {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Goals {
     pub(crate) utilisation_min: Option<f64>,
+    /// No more of the limit is used than that.
+    pub(crate) utilisation_max: Option<f64>,
     pub(crate) worst_utilisation_min: Option<f64>,
     pub(crate) refused_share_max: Option<f64>,
     pub(crate) worst_refused_share_max: Option<f64>,
     pub(crate) refused_max: Option<f64>,
     pub(crate) worst_refused_max: Option<f64>,
+    /// How often a limit was put above several lanes.
+    pub(crate) joined_min: Option<f64>,
+    pub(crate) worst_joined_max: Option<f64>,
+    /// How often one was taken away.
+    pub(crate) parted_min: Option<f64>,
+    pub(crate) worst_parted_max: Option<f64>,
     /// Seconds until 95 % of the limit is used over five seconds.
     pub(crate) reaches_95_within: Option<f64>,
     /// Seconds after each change until 95 % of the new limit is used; in the order of the changes.

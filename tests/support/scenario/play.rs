@@ -1,11 +1,12 @@
 //! One run of a scenario: the world that its file describes, around a machine.
 
-use super::{Answers, Rounded, Scenario, Server, Spoken, WaitWord, Waited, Wanted, Wire};
+use super::{Answers, Per, Rounded, Scenario, Server, Spoken, WaitWord, Waited, Wanted, Wire};
 use crate::closed_loop::{
     Change, Demand, Headers, Machine, Network, On, Ours, ROUTE, RetryAfter, UPSTREAM, Whole, World,
 };
 use tidegate::control::{
-    ClassId, ClassSettings, LanesSettings, LawName, LimitModel, LimitSource, Memory, MemoryNumber, Quota,
+    ClassId, ClassSettings, LanesSettings, LawName, Level, LimitModel, LimitSource, Memory, MemoryNumber,
+    Quota, Shape,
 };
 use tidegate::sim::limits::{Limiter, Limits, Model};
 
@@ -31,6 +32,10 @@ pub(crate) fn ours(scenario: &Scenario) -> Box<dyn Machine> {
         settings.law.fixed_rate = rate.parse::<Quota>().expect("a rate").rate();
     }
     settings.law.shared = scenario.shared;
+    settings.law.headroom = scenario.headroom;
+    if let Some(burst) = scenario.burst {
+        (settings.law.shape, settings.law.burst) = (Shape::Burst, burst);
+    }
     settings.ceiling = scenario.ceiling.as_ref().map(|text| text.parse().expect("a ceiling"));
     let class =
         |production: super::Production| ClassSettings { name: "production".into(), share: production.share };
@@ -87,10 +92,34 @@ pub(crate) fn play(scenario: &Scenario, seed: u64, make: Make<'_>) -> World {
         world.others(per_second);
     }
     let credentials = server.credentials.unwrap_or(1);
-    world.credential = Box::new(move |client| 1 + client as u64 % credentials);
+    let routes = server.routes.unwrap_or(1);
+    spread(&mut world, credentials, routes);
+    world.limits_of = limits_of(server.per);
+    if server.says_level {
+        world.api.says_level = Some(match server.per {
+            Per::Route => Level::Route,
+            Per::Credential => Level::Credential,
+            Per::Upstream => Level::Upstream,
+        });
+    }
     demand(&mut world, scenario);
     world.run(scenario.run.seconds, changes(scenario));
     world
+}
+
+/// Spreads clients over so many credentials, and each credential's over so many routes.
+fn spread(world: &mut World, credentials: u64, routes: u64) {
+    world.credential = Box::new(move |client| 1 + client as u64 % credentials);
+    world.route = Box::new(move |client| client as u64 / credentials % routes);
+}
+
+/// Which limits a credential's requests for a route count against.
+fn limits_of(per: Per) -> Box<dyn Fn(u64, u64) -> u64> {
+    match per {
+        Per::Route => Box::new(|credential, route| credential * 1_000_000 + route),
+        Per::Credential => Box::new(|credential, _| credential),
+        Per::Upstream => Box::new(|_, _| 0),
+    }
 }
 
 /// The limits before anything is spent. Every seed has another phase of the API's window.
@@ -160,8 +189,9 @@ fn headers(spoken: Spoken) -> Headers {
 }
 
 fn demand(world: &mut World, scenario: &Scenario) {
-    let Wanted { clients, clients_from, impatient, burst_of, burst_every_seconds, poisson_per_second } =
-        scenario.demand;
+    let Wanted {
+        clients, clients_from, impatient, burst_of, burst_every_seconds, poisson_per_second, ..
+    } = scenario.demand;
     world.impatient = impatient;
     if let Some(clients) = clients {
         let proxies = scenario.proxies.unwrap_or(super::Proxies { count: 1, apart_seconds: 0.0 });
@@ -194,6 +224,18 @@ fn changes(scenario: &Scenario) -> Vec<Change> {
             }
         };
         changes.push((moved.at, Box::new(change)));
+    }
+    if let Some(at) = scenario.server.parts_at {
+        changes.push((at, Box::new(|world| world.limits_of = limits_of(Per::Route))));
+    }
+    if let Some(every) = scenario.demand.gathers_every {
+        let (credentials, routes) =
+            (scenario.server.credentials.unwrap_or(1), scenario.server.routes.unwrap_or(1));
+        for turn in (1_u32..).take_while(|turn| f64::from(*turn) * every < scenario.run.seconds) {
+            let (credentials, routes) = if turn % 2 == 1 { (1, 1) } else { (credentials, routes) };
+            let gather = move |world: &mut World| spread(world, credentials, routes);
+            changes.push((f64::from(turn) * every, Box::new(gather)));
+        }
     }
     if let Some(at) = scenario.token_refresh_at {
         changes.push((at, Box::new(|world| world.credential = Box::new(|_| REFRESHED))));

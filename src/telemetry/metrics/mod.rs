@@ -1,39 +1,20 @@
 //! Every metric of the program: names, labels, help texts and bounds, here and nowhere else.
 
-use super::series::{LaneSeries, OTHER, Series};
+mod announced;
+
+use super::levels::Levels;
+use super::registered::{counter, gauge, registered};
+use super::series::{LaneSeries, OTHER, Series, method_label};
 use super::sink;
-use crate::control::{Event, LaneView, Mode};
+use crate::control::{Event, LaneView, Mode, NodeView};
 use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
-use http::Method;
-use prometheus::core::Collector;
+use announced::AnnouncedGauges;
 use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// How full everything bounded is now, apart from the lanes: what the rest of the program tells at a scrape.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Levels {
-    /// Lanes that may exist.
-    pub lanes_max: usize,
-    /// Tickets that may wait in one lane.
-    pub queue_tickets_max: usize,
-    /// Request bytes kept for replays.
-    pub replay_buffer_bytes: usize,
-    /// Request bytes that may be kept for replays.
-    pub replay_buffer_bytes_max: usize,
-    /// Client connections.
-    pub client_connections: usize,
-    /// Client connections that may be open.
-    pub client_connections_max: usize,
-    /// Callers that have a quota of their own at the door.
-    pub admission_callers: usize,
-    /// Callers that may have one; 0 when there is no quota.
-    pub admission_callers_max: usize,
-    /// Is the program stopping?
-    pub draining: bool,
-}
 
 /// The registry and all that is in it.
 #[derive(Debug)]
@@ -57,6 +38,7 @@ pub(super) struct Vectors {
     pub(super) offered: IntCounterVec,
     pub(super) accepted: IntCounterVec,
     pub(super) throttled: IntCounterVec,
+    pub(super) attributed: IntCounterVec,
     pub(super) retries: IntCounterVec,
     pub(super) refused: IntCounterVec,
     pub(super) abandoned: IntCounterVec,
@@ -76,8 +58,12 @@ struct Gauges {
     in_flight_max: IntGaugeVec,
     pace: GaugeVec,
     limit: GaugeVec,
+    shared_limit: GaugeVec,
+    shared_pace: GaugeVec,
+    shared_limits: IntGauge,
     paused: GaugeVec,
     observed: IntGaugeVec,
+    announced: AnnouncedGauges,
     lanes: IntGauge,
     lanes_max: IntGauge,
     queue_tickets_max: IntGauge,
@@ -135,13 +121,21 @@ impl Metrics {
                 let class = class.as_deref().unwrap_or(OTHER);
                 self.vectors.class_queue_wait.with_label_values(&[class]).observe(*waited_seconds);
             }
-            Event::Throttled { lane, .. } => self.lane(lane).throttled.inc(),
+            Event::Throttled { lane, per, .. } => {
+                let lane = self.lane(lane);
+                lane.throttled.inc();
+                self.vectors.attributed.with_label_values(&[lane.label.as_ref(), per.as_str()]).inc();
+            }
             Event::Retried { lane, reason } => self.lane(lane).retried(*reason),
             Event::Refused { lane, reason } => self.lane(lane).refused(*reason),
             Event::Abandoned { lane } => self.lane(lane).abandoned.inc(),
             Event::SignalIgnored { lane, .. } => self.lane(lane).signals_ignored.inc(),
             // Gauges at the next scrape.
-            Event::Paused { .. } | Event::LimitLearnt { .. } | Event::Commanded { .. } => (),
+            Event::LimitShared { .. }
+            | Event::LimitParted { .. }
+            | Event::Paused { .. }
+            | Event::LimitLearnt { .. }
+            | Event::Commanded { .. } => (),
         }
     }
 
@@ -166,6 +160,10 @@ impl Metrics {
         let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.gauges.set_levels(lanes.len(), levels);
         self.gauges.clear_lanes();
+        let node = |lane| move |node: &NodeView| (Arc::clone(&node.name), Arc::clone(lane));
+        let nodes: BTreeSet<_> =
+            lanes.iter().flat_map(|lane| lane.above.iter().map(node(&lane.key.upstream))).collect();
+        self.gauges.shared_limits.set(signed(nodes.len()));
         for lane in lanes {
             self.gauges.add_lane(self.series.label(&lane.name), lane);
         }
@@ -207,6 +205,11 @@ impl Vectors {
                 "Requests that the upstream's limiter let through.",
             )?,
             throttled: by_lane("tidegate_throttled_total", "Requests that the upstream's limiter refused.")?,
+            attributed: counters(
+                "tidegate_attributed_total",
+                "Refusals by what the limit that refused is per: route, credential, upstream.",
+                &["lane", "per"],
+            )?,
             retries: counters(
                 "tidegate_retries_total",
                 "Requests that went back to their queue to be sent again.",
@@ -254,6 +257,9 @@ impl Gauges {
         };
         let real =
             |name: &str, help: &str| registered(registry, GaugeVec::new(Opts::new(name, help), &["lane"])?);
+        let shared = |name: &str, help: &str| {
+            registered(registry, GaugeVec::new(Opts::new(name, help), &["limit", "upstream"])?)
+        };
         let one = |name: &str, help: &str| gauge(registry, name, help);
         Ok(Self {
             queue_depth: whole("tidegate_queue_depth", "Requests that wait for their pass.", "lane")?,
@@ -271,6 +277,13 @@ impl Gauges {
             )?,
             paused: real("tidegate_lane_paused_seconds", "For how much longer the lane holds back.")?,
             observed: whole("tidegate_lane_observed", "1 in a dry run (mode observe), else 0.", "lane")?,
+            announced: AnnouncedGauges::new(registry)?,
+            shared_limit: shared("tidegate_shared_limit_requests_per_second", "A limit that lanes share.")?,
+            shared_pace: shared(
+                "tidegate_shared_pace_requests_per_second",
+                "The pace of its lanes together.",
+            )?,
+            shared_limits: one("tidegate_shared_limits", "Limits above lanes; at most two for each lane.")?,
             lanes: one("tidegate_lanes", "Lanes that exist.")?,
             lanes_max: one("tidegate_lanes_max", "Lanes that may exist.")?,
             queue_tickets_max: one("tidegate_queue_tickets_max", "Requests that may wait in one lane.")?,
@@ -320,8 +333,11 @@ impl Gauges {
         self.in_flight_max.reset();
         self.pace.reset();
         self.limit.reset();
+        self.shared_limit.reset();
+        self.shared_pace.reset();
         self.paused.reset();
         self.observed.reset();
+        self.announced.reset();
     }
 
     /// Lanes that share the label `other` are summed; of their limits none can be told.
@@ -340,18 +356,23 @@ impl Gauges {
         }
         let observed = self.observed.with_label_values(&[label]);
         observed.set(observed.get().max(i64::from(lane.mode == Mode::Observe)));
+        for node in lane.above.iter().filter(|_| label != OTHER) {
+            let labels = [node.name.as_ref(), lane.key.upstream.as_ref()];
+            self.shared_pace.with_label_values(&labels).set(node.pace);
+            if let Some(limit) = node.limit.as_ref().filter(|limit| limit.window_seconds > 0.0) {
+                self.shared_limit.with_label_values(&labels).set(limit.requests / limit.window_seconds);
+            }
+        }
         let paused: Gauge = self.paused.with_label_values(&[label]);
         paused.set(paused.get().max(lane.paused_seconds));
+        if label != OTHER {
+            self.announced.tell(label, &lane.announced);
+        }
         if let Some(limit) = lane.limit.as_ref().filter(|limit| label != OTHER && limit.window_seconds > 0.0)
         {
             self.limit.with_label_values(&[label]).set(limit.requests / limit.window_seconds);
         }
     }
-}
-
-/// A method as a label: what is not in the list could be anything, and as many.
-pub(super) fn method_label(method: &Method) -> &'static str {
-    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or(OTHER)
 }
 
 fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
@@ -363,30 +384,12 @@ fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
     Ok(())
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-    registered(registry, IntGauge::with_opts(Opts::new(name, help))?)
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-    registered(registry, IntCounter::with_opts(Opts::new(name, help))?)
-}
-
-fn registered<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: C,
-) -> Result<C, prometheus::Error> {
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
 fn signed(value: usize) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// Lane labels that may have series.
 const SERIES_LANES_MAX: usize = 1_000;
-/// Methods that are told apart.
-const METHODS: [&str; 9] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"];
 /// From "not at all" to the default deadline; finest where a hundred threads at a usual limit wait.
 const QUEUE_BUCKETS: [f64; 20] = [
     0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0, 60.0,
@@ -398,9 +401,9 @@ const UPSTREAM_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{ClassView, LaneKey, LimitView, RefusalReason, RetryReason};
-    use crate::control::{LawName, LimitModel, LimitSource};
-    use http::StatusCode;
+    use crate::control::{AnnouncedView, ClassView, LaneKey, Level, LimitView, RefusalReason, RetryReason};
+    use crate::control::{LawName, LimitModel, LimitSource, NodeOrigin};
+    use http::{Method, StatusCode};
     use std::time::Duration;
 
     fn view(name: &str, queue_depth: usize) -> LaneView {
@@ -411,6 +414,25 @@ mod tests {
             mode: Mode::Adaptive,
             pace: 9.5,
             pinned: None,
+            limit_per: Level::Route,
+            above: vec![NodeView {
+                name: "credential@3f9a0123".into(),
+                per: Level::Credential,
+                origin: NodeOrigin::Found,
+                lanes: Some(2),
+                queue_depth: 5,
+                in_flight: 2,
+                pace: 14.5,
+                limit: Some(LimitView {
+                    requests: 900.0,
+                    window_seconds: 60.0,
+                    model: LimitModel::FixedWindow,
+                    source: LimitSource::Learnt,
+                    confidence: 0.9,
+                    says: "900/min".into(),
+                }),
+                paused_seconds: 0.0,
+            }],
             limit: Some(LimitView {
                 requests: 300.0,
                 window_seconds: 60.0,
@@ -419,6 +441,13 @@ mod tests {
                 confidence: 0.9,
                 says: "300/min".into(),
             }),
+            announced: vec![AnnouncedView {
+                name: "minute".into(),
+                requests: 300,
+                remaining: 17.0,
+                reset_seconds: Some(12.5),
+                window_seconds: 60.0,
+            }],
             queue_depth,
             classes: vec![ClassView { name: "production".into(), share: 0.5, queue_depth: 1 }],
             in_flight: 2,
@@ -456,7 +485,7 @@ mod tests {
             Event::Started { lane: Arc::clone(&lane), class: None, waited_seconds: 0.2 },
             Event::Started { lane: Arc::clone(&lane), class: Some("production".into()), waited_seconds: 0.3 },
             Event::Accepted { lane: Arc::clone(&lane) },
-            Event::Throttled { lane: Arc::clone(&lane), retry_after_seconds: None },
+            Event::Throttled { lane: Arc::clone(&lane), retry_after_seconds: None, per: Level::Credential },
             Event::Retried { lane: Arc::clone(&lane), reason: RetryReason::Throttled },
             Event::Refused { lane: Arc::clone(&lane), reason: RefusalReason::QueueFull },
             Event::Abandoned { lane: Arc::clone(&lane) },
@@ -478,6 +507,10 @@ mod tests {
             r#"tidegate_offered_total{lane="messages@3f9a"} 1"#,
             r#"tidegate_accepted_total{lane="messages@3f9a"} 1"#,
             r#"tidegate_throttled_total{lane="messages@3f9a"} 1"#,
+            r#"tidegate_attributed_total{lane="messages@3f9a",per="credential"} 1"#,
+            r#"tidegate_shared_pace_requests_per_second{limit="credential@3f9a0123",upstream="h:80"} 14.5"#,
+            r#"tidegate_shared_limit_requests_per_second{limit="credential@3f9a0123",upstream="h:80"} 15"#,
+            "tidegate_shared_limits 1",
             r#"tidegate_retries_total{lane="messages@3f9a",reason="throttled"} 1"#,
             r#"tidegate_retries_total{lane="messages@3f9a",reason="stale"} 0"#,
             r#"tidegate_refused_total{lane="messages@3f9a",reason="queue_full"} 1"#,
@@ -490,6 +523,10 @@ mod tests {
             r#"tidegate_lane_pace_requests_per_second{lane="messages@3f9a"} 9.5"#,
             r#"tidegate_lane_limit_requests_per_second{lane="messages@3f9a"} 5"#,
             r#"tidegate_lane_paused_seconds{lane="messages@3f9a"} 1.5"#,
+            r#"tidegate_announced_requests{lane="messages@3f9a",limit="minute"} 300"#,
+            r#"tidegate_announced_remaining_requests{lane="messages@3f9a",limit="minute"} 17"#,
+            r#"tidegate_announced_reset_seconds{lane="messages@3f9a",limit="minute"} 12.5"#,
+            r#"tidegate_announced_window_seconds{lane="messages@3f9a",limit="minute"} 60"#,
             r#"tidegate_queue_wait_seconds_bucket{lane="messages@3f9a",le="0.2"} 1"#,
             r#"tidegate_class_queue_wait_seconds_bucket{class="other",le="0.2"} 1"#,
             r#"tidegate_class_queue_wait_seconds_count{class="production"} 1"#,
