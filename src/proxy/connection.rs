@@ -52,9 +52,11 @@ pub(super) async fn connection(stream: TcpStream, proxy: Proxy, drain: watch::Re
     }
     let socket = Socket::new(transport, first, activity.clone());
     let client = Connected { stream: Arc::clone(&stream), peer, activity, proxy, drain };
-    let ended = if is_http2 { client.over_http2(socket).await } else { client.over_http1(socket).await };
+    // Boxed: what few connections need, or none for long, is not kept room for in every one.
+    let ended =
+        if is_http2 { Box::pin(client.over_http2(socket)).await } else { client.over_http1(socket).await };
     match ended {
-        Ended::Itself | Ended::HeadLate => linger(&stream).await,
+        Ended::Itself | Ended::HeadLate => Box::pin(linger(&stream)).await,
         Ended::Stalled | Ended::Flood => (),
     }
 }
@@ -90,7 +92,8 @@ impl Connected {
             let (proxy, stream, busy) = (proxy.clone(), Arc::clone(&stream), noted.begin());
             let stopping = stopping.clone();
             let kept = kept.clone().filter(|_| is_kept(&request));
-            async move {
+            // Boxed: hyper keeps room for it as long as the connection lives, and most of them are idle.
+            Box::pin(async move {
                 let mut response = tokio::select! {
                     biased;
                     () = gone(&stream) => return Err(Departed),
@@ -104,7 +107,7 @@ impl Connected {
                     headers.insert(KEEP_ALIVE, kept);
                 }
                 Ok(response.map(|body| Held::new(body, busy, None)))
-            }
+            })
         });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -120,7 +123,7 @@ impl Connected {
                 socket.shutdown().await
             };
             // Whether it arrives or not, the connection is closed.
-            drop(timeout(LINGER, last_words).await);
+            drop(timeout(LINGER, Box::pin(last_words)).await);
         }
         ended
     }
