@@ -33,11 +33,13 @@ fn act(action: Action) -> anyhow::Result<Ended> {
             Action::Run(config, file) => {
                 let _last_lines = logs::install(config.log)?;
                 let upstreams = config.upstreams.clone();
+                let over_tls = config.tls.is_some();
                 let app = App::start(*config)?;
                 let greeting = Greeting {
                     upstreams: &upstreams,
                     file: file.as_deref(),
                     listen: app.listen(),
+                    over_tls,
                     admin: app.admin(),
                 };
                 // Nobody may be reading: the proxy works all the same.

@@ -24,7 +24,11 @@ const README: &str = include_str!("../README.md");
 const CI: &str = include_str!("../.ci/run");
 const ALIASES: &str = include_str!("../.cargo/config.toml");
 const PLAN: &str = include_str!("jmeter/messages.jmx");
-const METRICS: &str = include_str!("../src/telemetry/metrics.rs");
+const LAWS: &str = include_str!("../benches/law/README.md");
+const METRICS: &str = concat!(
+    include_str!("../src/telemetry/metrics/mod.rs"),
+    include_str!("../src/telemetry/metrics/announced.rs")
+);
 
 /// How the README's commands are exercised, by what they begin with.
 const RULES: &[(&str, How)] = &[
@@ -114,6 +118,30 @@ fn the_metrics_table_is_complete() {
     assert!(
         lacking.is_empty() && stale.is_empty(),
         "the README lacks {lacking:?}, and has {stale:?} for nothing"
+    );
+}
+
+/// The rows of the README are those of the bench's report. `UPDATE=1` writes them anew.
+#[test]
+fn the_laws_are_those_of_the_report() {
+    let renewed = with_laws_of(README, LAWS);
+    if std::env::var("UPDATE").is_ok() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        return std::fs::write(path, renewed).unwrap();
+    }
+    assert!(README.lines().filter(|line| line.starts_with("| P")).count() >= 13, "every benchmark");
+    for (here, report) in README.lines().zip(renewed.lines()) {
+        assert_eq!(here, report, "not as in the report; UPDATE=1 writes it anew");
+    }
+}
+
+#[test]
+fn a_law_s_figure_that_is_not_the_report_s_is_replaced() {
+    let report = "**Utilisation**\n\n| | A | B | C |\n| --- | --- | --- | --- |\n| P1 x | 1 | 2 | 3 |\n\n| P1 x | 9 | 9 | 9 |\n";
+    let text = "t\n| | C | A |\n| --- | --- | --- |\n| P1 x | 3 | 7 |\n| P2 y | 1 | 1 |\n";
+    assert_eq!(
+        with_laws_of(text, report),
+        "t\n| | C | A |\n| --- | --- | --- |\n| P1 x | 3 | 1 |\n| P2 y | not in the report |\n"
     );
 }
 
@@ -241,6 +269,40 @@ fn shell_words(command: &str) -> Vec<String> {
     }
     words.retain(|word| !word.is_empty());
     words
+}
+
+/// `text` with the figures of `report`'s first table in its own table of laws, which may have fewer columns.
+fn with_laws_of(text: &str, report: &str) -> String {
+    let cells = |line: &str| -> Vec<String> {
+        line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
+    };
+    let mut table =
+        report.lines().skip_while(|line| !line.starts_with("| | ")).take_while(|line| line.starts_with('|'));
+    let laws = cells(table.next().unwrap());
+    let figures: Vec<Vec<String>> = table.map(cells).collect();
+    let mut shown: Vec<String> = Vec::new();
+    let mut renewed = String::new();
+    for line in text.lines() {
+        if line.starts_with("| | ") {
+            shown = cells(line);
+        }
+        let name = cells(line).first().cloned().unwrap_or_default();
+        let line = if line.starts_with("| P") && !shown.is_empty() {
+            let row = figures.iter().find(|row| row.first() == Some(&name));
+            let figure = |law: &String| {
+                row.and_then(|row| row.get(laws.iter().position(|known| known == law)?).cloned())
+            };
+            let figures: Option<Vec<String>> = shown.iter().skip(1).map(figure).collect();
+            let figures =
+                figures.map_or_else(|| "not in the report".to_owned(), |figures| figures.join(" | "));
+            format!("| {name} | {figures} |")
+        } else {
+            line.to_owned()
+        };
+        renewed.push_str(&line);
+        renewed.push('\n');
+    }
+    renewed
 }
 
 /// The lines of all `sh` blocks, indented ones too, without remarks.

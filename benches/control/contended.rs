@@ -11,7 +11,7 @@ use tidegate::gate::{Gate, Verdict};
 use tidegate::observe::NullObserver;
 
 pub(crate) fn run(quick: bool, report: &mut Report) {
-    let requests: u32 = if quick { 500 } else { 100_000 };
+    let requests: usize = if quick { 2_000 } else { 200_000 };
     let rounds = if quick { 1 } else { 9 };
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
     report.table(
@@ -22,7 +22,7 @@ pub(crate) fn run(quick: bool, report: &mut Report) {
     counts.dedup();
     for threads in counts {
         let took = |shared: bool| {
-            crate::median((0..rounds).map(|_| nanoseconds(threads, requests, shared)).collect())
+            crate::median((0..rounds).map(|_| nanoseconds(threads, requests / threads, shared)).collect())
         };
         let (one, each) = (took(true), took(false));
         report.row(format!("{threads} threads"), vec![one, each, threads as f64 * 1e9 / one]);
@@ -30,7 +30,7 @@ pub(crate) fn run(quick: bool, report: &mut Report) {
 }
 
 /// Nanoseconds that a request takes a thread, with so many of them.
-fn nanoseconds(threads: usize, requests: u32, shared: bool) -> f64 {
+fn nanoseconds(threads: usize, requests: usize, shared: bool) -> f64 {
     let mut settings = LanesSettings::default();
     settings.law.start_rate = Rate::FASTEST;
     let gate = Gate::new(Lanes::new(settings, Instant::now()), Arc::new(NullObserver));
@@ -42,7 +42,7 @@ fn nanoseconds(threads: usize, requests: u32, shared: bool) -> f64 {
         for _ in 0..requests {
             pass(&gate, &key);
         }
-        begin.elapsed().as_nanos() as f64 / f64::from(requests)
+        begin.elapsed().as_nanos() as f64 / requests as f64
     };
     let took: Vec<f64> = std::thread::scope(|scope| {
         let one = &one;

@@ -33,9 +33,12 @@ fn decide(lanes: u64, requests: u32) -> f64 {
     settings.law.start_rate = Rate::FASTEST;
     let mut machine = Lanes::new(settings, epoch);
     let keys: Vec<LaneKey> = (0..lanes).map(crate::key).collect();
-    let begin = Instant::now();
-    let mut now = epoch;
-    for key in keys.iter().cycle().take(requests as usize) {
+    // The first round makes the lanes, which is not what is measured.
+    let (mut now, mut begin) = (epoch, epoch);
+    for (place, key) in keys.iter().cycle().take(requests as usize + keys.len()).enumerate() {
+        if place == keys.len() {
+            begin = Instant::now();
+        }
         now += Duration::from_micros(1);
         let ticket = Ticket::until(now + Duration::from_mins(2));
         if machine.submit(now, key, ticket).is_err() {

@@ -2,7 +2,7 @@
 
 use super::Admin;
 use super::problem::Problem;
-use crate::control::{ClassView, LaneView, Level, LimitView, NodeView, Rate};
+use crate::control::{AnnouncedView, ClassView, LaneView, Level, LimitView, NodeView, Rate};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -71,6 +71,8 @@ pub(super) struct Lane {
     pinned_rps: Option<f64>,
     /// Its own, or the narrowest above it; `null` while none is known.
     limit: Option<Limit>,
+    /// What the API announces in header fields; empty where it announces nothing.
+    announced: Vec<Announced>,
     /// The limits that it shares with other lanes, the narrowest first.
     shared: Vec<Shared>,
     queue_depth: usize,
@@ -114,6 +116,17 @@ struct Shared {
 }
 
 #[derive(Debug, Serialize)]
+struct Announced {
+    name: String,
+    requests: u32,
+    /// What is out counts as spent.
+    remaining: f64,
+    /// `null` where no end is told.
+    reset_seconds: Option<f64>,
+    window_seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
 struct Limit {
     /// What it is per: route, credential or upstream.
     per: &'static str,
@@ -145,6 +158,7 @@ impl Lane {
             pace_rps: rounded(view.pace),
             pinned_rps: view.pinned.map(Rate::get).map(rounded),
             limit: view.limit.map(|limit| Limit::new(limit, view.limit_per)),
+            announced: view.announced.iter().map(Announced::from).collect(),
             shared: view.above.into_iter().map(Shared::from).collect(),
             queue_depth: view.queue_depth,
             classes: view.classes.iter().map(Class::from).collect(),
@@ -165,6 +179,18 @@ impl From<&ClassView> for Class {
     fn from(view: &ClassView) -> Self {
         let ClassView { name, share, queue_depth } = view;
         Self { name: name.as_ref().into(), share: rounded(*share), queue_depth: *queue_depth }
+    }
+}
+
+impl From<&AnnouncedView> for Announced {
+    fn from(view: &AnnouncedView) -> Self {
+        Self {
+            name: view.name.as_ref().into(),
+            requests: view.requests,
+            remaining: rounded(view.remaining),
+            reset_seconds: view.reset_seconds.map(rounded),
+            window_seconds: rounded(view.window_seconds),
+        }
     }
 }
 
@@ -250,6 +276,13 @@ mod tests {
                 confidence: 0.9,
                 says: "10/s".into(),
             }),
+            announced: vec![AnnouncedView {
+                name: "minute".into(),
+                requests: 300,
+                remaining: 17.0,
+                reset_seconds: None,
+                window_seconds: 60.0,
+            }],
             queue_depth: 90,
             classes: vec![ClassView { name: "production".into(), share: 0.5, queue_depth: 3 }],
             in_flight: 1,
@@ -271,6 +304,9 @@ mod tests {
                     "per": "route", "requests": 10.0, "window_seconds": 1.0, "burst": 10.0, "model": "fixed_window", "source": "learnt",
                     "confidence": 0.9, "says": "10/s",
                 },
+                "announced": [{
+                    "name": "minute", "requests": 300, "remaining": 17.0, "reset_seconds": null, "window_seconds": 60.0,
+                }],
                 "shared": [{
                     "name": "credential@3f9a0123", "per": "credential", "origin": "found", "lanes": 2, "pace_rps": 14.9,
                     "limit": null, "queue_depth": 95, "in_flight": 2, "paused_seconds": 0.0,

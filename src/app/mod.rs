@@ -22,7 +22,7 @@ use crate::config::{Config, UpstreamSettings};
 use crate::control::Lanes;
 use crate::gate::{Gate, Timer, clock};
 use crate::observe::Observer;
-use crate::proxy::{self, CredentialKey, Parts, Proxy, TrustError, accept};
+use crate::proxy::{self, CredentialKey, Identity, IdentityError, Parts, Proxy, TrustError, accept};
 use crate::telemetry::{Levels, MetricsError, Telemetry};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -66,6 +66,9 @@ pub enum StartError {
     /// An upstream's own certificates cannot be used.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// The certificate that clients would see, or its key, cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// A mistake in this program.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -82,6 +85,8 @@ impl App {
         config.proxy.connections_max = descriptors::connections_max(config.proxy.connections_max);
         let key = CredentialKey::new(credential_key(config.state_dir.as_deref())?);
 
+        let identity = config.tls.as_ref().map(Identity::load).transpose()?;
+
         let telemetry = Arc::new(Telemetry::new()?);
         let observer: Arc<dyn Observer> = Arc::clone(&telemetry) as _;
         let memory = state_file(&config);
@@ -92,7 +97,7 @@ impl App {
         let clients = sets.pop().unwrap_or_default();
         let reached: Vec<_> =
             config.upstreams.iter().map(|upstream| upstream.address.clone()).zip(clients.clone()).collect();
-        let parts = Parts { config: &config, gate: gate.clone(), clients, credentials: key };
+        let parts = Parts { config: &config, gate: gate.clone(), clients, credentials: key, identity };
         let proxy = Proxy::new(parts, observer);
 
         let draining = Arc::new(AtomicBool::new(false));

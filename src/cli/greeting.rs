@@ -15,6 +15,8 @@ pub struct Greeting<'a> {
     pub file: Option<&'a Path>,
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// Do they speak TLS there?
+    pub over_tls: bool,
     /// Where metrics are.
     pub admin: SocketAddr,
 }
@@ -25,19 +27,21 @@ impl Greeting<'_> {
     /// # Errors
     /// When stdout cannot be written.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let Self { upstreams, file, listen, admin } = self;
+        let Self { upstreams, file, listen, over_tls, admin } = self;
+        let scheme = if *over_tls { "https" } else { "http" };
         let near = reachable(*listen);
         let (host, port) = (near.ip(), near.port());
         let shown: Vec<_> =
             upstreams.iter().take(UPSTREAMS_SHOWN).map(|upstream| upstream.address.to_string()).collect();
         let more = upstreams.len() - shown.len();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        writeln!(out, "listening on http://{listen} -> {}{more}", shown.join(", "))?;
+        writeln!(out, "listening on {scheme}://{listen} -> {}{more}", shown.join(", "))?;
         writeln!(out, "admin on http://{admin}/metrics")?;
         if let Some(file) = file {
             writeln!(out, "configured by {}", file.display())?;
         }
-        if let Some(UpstreamSettings { address, .. }) = upstreams.first() {
+        // JMeter speaks to proxies in the clear.
+        if let Some(UpstreamSettings { address, .. }) = upstreams.first().filter(|_| !over_tls) {
             let own_port = if address.authority.port().is_some() { address.port } else { 80 };
             write!(
                 out,
@@ -49,7 +53,7 @@ impl Greeting<'_> {
         }
         write!(
             out,
-            "JMeter or any client, as the server (samplers: protocol http, server name {host}, port {port}):\n  \
+            "JMeter or any client, as the server (samplers: protocol {scheme}, server name {host}, port {port}):\n  \
                jmeter -n -t plan.jmx -l out.jtl\n\
              What it learns:  curl -s http://{}/api/v1/lanes\n\
              To stop:         Ctrl-C or SIGTERM; what is queued is served first\n",
@@ -120,7 +124,8 @@ mod tests {
         let upstreams: Vec<_> =
             upstreams.iter().map(|url| UpstreamSettings::new(url.parse().unwrap())).collect();
         let (listen, admin) = (listen.parse().unwrap(), "127.0.0.1:9464".parse().unwrap());
-        let greeting = Greeting { upstreams: &upstreams, file: file.map(Path::new), listen, admin };
+        let greeting =
+            Greeting { upstreams: &upstreams, file: file.map(Path::new), listen, over_tls: false, admin };
         greeting.write(&mut out).unwrap();
         String::from_utf8(out).unwrap()
     }

@@ -24,6 +24,12 @@ pub(super) struct Run {
     /// Where clients connect; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
+    /// The certificate (PEM) that clients see, those of its CAs after it: they speak TLS then. Taken anew when it changes
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// The certificate's key (PEM), which only you can read
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
     /// Where metrics and health are; port 0 takes a free one [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
@@ -46,6 +52,9 @@ pub(super) struct Run {
     /// How often about one refused call is paid to learn of a raised limit, from 5s to 1h [default: 45s]
     #[arg(long, value_name = "TIME")]
     probe_period: Option<String>,
+    /// How much less is used than was learnt or announced, from 0% to 50% [default: 0%]
+    #[arg(long, value_name = "SHARE")]
+    headroom: Option<String>,
     /// What is sent again after a 429: it says that nothing was done, so a replay repeats nothing [default: all]
     #[arg(long, value_name = "METHODS", value_enum)]
     replay_on_429: Option<Replay>,
@@ -72,6 +81,8 @@ impl Run {
             ("--upstream", "upstream", "url", self.upstream),
             ("--upstream-ca", "upstream", "ca_file", self.upstream_ca),
             ("--listen", "listen", "address", self.listen),
+            ("--tls-cert", "listen.tls", "cert_file", self.tls_cert),
+            ("--tls-key", "listen.tls", "key_file", self.tls_key),
             ("--admin", "admin", "address", self.admin),
             ("--admin-token-file", "admin", "token_file", self.admin_token_file),
             ("--law", "law", "name", name(self.law)),
@@ -79,6 +90,7 @@ impl Run {
             ("--rate", "law", "rate", self.rate),
             ("--ceiling", "law", "ceiling", self.ceiling),
             ("--probe-period", "law", "probe_period", self.probe_period),
+            ("--headroom", "law", "headroom", self.headroom),
             ("--replay-on-429", "replay", "on_429", name(self.replay_on_429)),
             ("--queue-deadline", "queue", "deadline", self.queue_deadline),
             ("--grace", "drain", "grace", self.grace),
@@ -166,6 +178,7 @@ Examples:
   tidegate run --upstream https://api.mypurecloud.com --mode observe
   tidegate run --upstream https://api.mypurecloud.com --law fixed --rate 300/min
   tidegate run --upstream https://api.internal --upstream-ca own-ca.pem
+  tidegate run --upstream https://api.mypurecloud.com --tls-cert cert.pem --tls-key key.pem
   tidegate run --upstream https://api.mypurecloud.com --log debug --log-format json
 
 SIGTERM and SIGINT drain: no new connections, what can be sent within --grace is sent at the paced rate, the rest is \

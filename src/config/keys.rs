@@ -4,9 +4,9 @@ use super::log::{LogFormat, LogLevel};
 use super::problem::Origin;
 use super::reader::Reader;
 use super::token::token;
-use super::value::{address, bytes, count, parsed, text, time, truth, word};
-use super::{AdmissionSettings, Config, ForwardedMode, Network, ReplayPolicy};
-use crate::control::{LawName, LawSettings, Mode, Quota};
+use super::value::{address, bytes, count, headroom, parsed, text, time, truth, word};
+use super::{AdmissionSettings, Config, ForwardedMode, Network, ReplayPolicy, TlsSettings};
+use crate::control::{LawName, LawSettings, Mode, Quota, Shape};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -55,9 +55,34 @@ fn listen(table: &mut Reader<'_>, config: &mut Config) {
     table.set(&mut config.shards, "shards", count(0..=256));
     table.set(&mut proxy.head_timeout, "head_timeout", time(BRIEF..=HOUR));
     table.set(&mut proxy.keep_alive_idle, "keep_alive_idle", time(BRIEF..=DAY));
+    table.set(&mut proxy.http2_idle, "http2_idle", time(BRIEF..=DAY));
+    table.set(&mut proxy.http2_streams_max, "http2_streams_max", count(1..=10_000_u32));
     table.set(&mut proxy.body_idle, "body_idle", time(BRIEF..=DAY));
+    table.set(&mut proxy.body_rate_min, "body_rate_min", count(0..=1_000_000_u32));
+    table.set(&mut proxy.write_stall, "write_stall", time(BRIEF..=DAY));
     // hyper refuses to work with less than 8 KiB.
     table.set(&mut proxy.head_bytes_max, "head_bytes_max", bytes(8 << 10..=1 << 20));
+    table.table("tls", |table| {
+        table.set(&mut config.proxy.handshake_timeout, "handshake_timeout", time(BRIEF..=HOUR));
+        config.tls = tls(table);
+    });
+}
+
+/// A certificate and its key, or neither.
+fn tls(table: &mut Reader<'_>) -> Option<TlsSettings> {
+    let certificate =
+        table.read("cert_file", |value| text(value, "/etc/tidegate/cert.pem").map(PathBuf::from));
+    let key = table.read("key_file", |value| text(value, "/etc/tidegate/key.pem").map(PathBuf::from));
+    for (there, missing, flag) in
+        [("cert_file", "key_file", "--tls-key"), ("key_file", "cert_file", "--tls-cert")]
+    {
+        if table.has(there) && !table.has(missing) {
+            let origin = table.origin_of(there);
+            let add = if matches!(origin, Origin::Flag(_)) { flag } else { missing };
+            table.wrong(origin, there, format!("goes with its other half: add {add}, a PEM file too"));
+        }
+    }
+    Some(TlsSettings { certificate: certificate?, key: key? })
 }
 
 fn admin(table: &mut Reader<'_>, config: &mut Config) {
@@ -99,6 +124,9 @@ pub(super) fn law(table: &mut Reader<'_>, law_key: &'static str, law: &mut LawSe
         law.probe_period_seconds = period.as_secs_f64();
     }
     table.set(&mut law.shared, "shared", truth);
+    table.set(&mut law.headroom, "headroom", headroom);
+    table.set(&mut law.shape, "shape", word(SHAPES));
+    table.set(&mut law.burst, "burst", count(1..=1_000_000));
     table.set(&mut law.slowness, "slowness", truth);
 }
 
@@ -160,6 +188,7 @@ const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogF
 const LAWS: &[(&str, LawName)] =
     &[("learnt", LawName::Learnt), ("aimd", LawName::Aimd), ("fixed", LawName::Fixed)];
 const MODES: &[(&str, Mode)] = &[("adaptive", Mode::Adaptive), ("observe", Mode::Observe)];
+const SHAPES: &[(&str, Shape)] = &[("smooth", Shape::Smooth), ("burst", Shape::Burst)];
 const REPLAYS: &[(&str, ReplayPolicy)] =
     &[("all", ReplayPolicy::All), ("idempotent", ReplayPolicy::Idempotent), ("none", ReplayPolicy::None)];
 

@@ -29,7 +29,7 @@ pub struct Sources {
 pub struct Flag {
     /// The flag, such as `--rate`.
     pub flag: &'static str,
-    /// The key's table, such as `law`; empty for a key of none. `upstream` is the default upstream.
+    /// The key's table, such as `law` or `listen.tls`; empty for a key of none. `upstream` is the default upstream.
     pub table: &'static str,
     /// The key, such as `rate`.
     pub key: &'static str,
@@ -153,8 +153,12 @@ fn layers(defaults: &str, text: &str, sources: &Sources) -> (Table, Vec<Problem>
         match flag.table {
             "" => tree.set(flag.key, entry),
             "upstream" => set_upstream(&mut tree, flag.key, entry),
-            table => {
-                if let Some(Entry { value: Value::Table(table), .. }) = tree.get_mut(table) {
+            path => {
+                let inner = path.split('.').try_fold(&mut tree, |tree, key| match tree.get_mut(key) {
+                    Some(Entry { value: Value::Table(table), .. }) => Some(table),
+                    _ => None,
+                });
+                if let Some(table) = inner {
                     table.set(flag.key, entry);
                 }
             }
@@ -201,6 +205,9 @@ fn complete(tree: &mut Table) {
         ("ceiling", tree.at("law.ceiling").cloned()),
         ("probe_period", tree.at("law.probe_period").cloned()),
         ("shared", tree.at("law.shared").cloned()),
+        ("headroom", tree.at("law.headroom").cloned()),
+        ("shape", tree.at("law.shape").cloned()),
+        ("burst", tree.at("law.burst").cloned()),
         ("slowness", tree.at("law.slowness").cloned()),
         ("deadline", tree.at("queue.deadline").cloned()),
         ("per", default(Value::Text("credential".to_owned()))),
@@ -229,7 +236,7 @@ fn clash(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 fn is_path(key: &str) -> bool {
-    matches!(key, "ca_file" | "token_file" | "state_dir")
+    matches!(key, "ca_file" | "cert_file" | "key_file" | "token_file" | "state_dir")
 }
 
 /// From here, if it can be said where that is.

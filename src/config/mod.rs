@@ -52,6 +52,8 @@ pub struct Config {
     pub admission: Option<AdmissionSettings>,
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// What clients see that speak TLS; `None`: all speak in the clear.
+    pub tls: Option<TlsSettings>,
     /// Threads that serve connections; 0 is one for each core.
     pub shards: usize,
     /// Where metrics, health and the admin API are.
@@ -88,6 +90,7 @@ impl Config {
             class_matches: Vec::new(),
             admission: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            tls: None,
             shards: 0,
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)),
             admin_token: None,
@@ -107,6 +110,15 @@ impl Config {
     pub fn default_upstream(&self) -> &UpstreamSettings {
         self.upstreams.first().expect("a configuration has an upstream")
     }
+}
+
+/// Where the certificate is that clients see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// A PEM file: the server's certificate, then those of the CAs between it and a root.
+    pub certificate: PathBuf,
+    /// A PEM file with the certificate's private key.
+    pub key: PathBuf,
 }
 
 /// Which requests may be sent again after a 429.
@@ -131,10 +143,21 @@ pub struct ProxySettings {
     pub connections_max: usize,
     /// From accept to the first byte, and from a head's first byte to its last.
     pub head_timeout: Duration,
+    /// From accept to the end of a TLS handshake.
+    pub handshake_timeout: Duration,
     /// A kept connection without a request is closed after this long.
     pub keep_alive_idle: Duration,
+    /// A kept HTTP/2 connection without a request is closed after this long.
+    pub http2_idle: Duration,
     /// A request body that brings nothing for this long ends its request (408).
     pub body_idle: Duration,
+    /// Bytes per second that a request body brings at least, on average over [`Self::body_idle`], or its request ends
+    /// (408); 0: however few.
+    pub body_rate_min: u32,
+    /// A client that takes nothing of its response for this long is cut.
+    pub write_stall: Duration,
+    /// Requests at once on one HTTP/2 connection; a client waits with further ones.
+    pub http2_streams_max: u32,
     /// Largest request head in bytes.
     pub head_bytes_max: usize,
     /// What the upstream is told of who asks.
@@ -164,8 +187,13 @@ impl Default for ProxySettings {
         Self {
             connections_max: 10_000,
             head_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
             keep_alive_idle: Duration::from_secs(75),
+            http2_idle: Duration::from_mins(5),
             body_idle: Duration::from_secs(30),
+            body_rate_min: 500,
+            write_stall: Duration::from_secs(30),
+            http2_streams_max: 100,
             head_bytes_max: 64 * 1024,
             forwarded: ForwardedSettings::default(),
             replay_bytes_max: 1024 * 1024,

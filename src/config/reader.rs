@@ -106,7 +106,8 @@ impl<'a> Reader<'a> {
             None => (),
             Some((Value::Table(table), origin)) => {
                 let shown = self.inner(table, origin, &format!("{key}."), read);
-                self.show(format_args!("\n[{key}]\n{shown}"));
+                let path = format!("{}{key}", self.path);
+                self.show(format_args!("\n[{path}]\n{shown}"));
             }
             Some((other, origin)) => {
                 let text = format!("is {}: write [{key}], and its keys on lines of their own", other.kind());

@@ -111,6 +111,20 @@ pub(super) fn share(value: &Value) -> Result<f64, String> {
     share.filter(|share| *share > 0.0 && *share <= 1.0).ok_or_else(advice)
 }
 
+/// A share of what is left unused, 0 to 0.5: `"2%"` or `0.02`.
+pub(super) fn headroom(value: &Value) -> Result<f64, String> {
+    let share = match value {
+        Value::Fraction(share) => Some(*share),
+        Value::Whole(0) => Some(0.0),
+        Value::Text(text) => {
+            text.strip_suffix('%').and_then(|percent| percent.trim().parse().ok()).map(percent)
+        }
+        _ => None,
+    };
+    let advice = || format!("{value} is not such a share: write from 0% to 50%, such as \"2%\" or 0.02");
+    share.filter(|share| (0.0..=0.5).contains(share)).ok_or_else(advice)
+}
+
 fn percent(percent: f64) -> f64 {
     percent / 100.0
 }

@@ -41,7 +41,7 @@ impl Aimd {
         self.grown_at = self.grown_at.max(now);
         if waiting > 0 && now >= self.pause_until {
             if self.starting {
-                self.rate = super::law::doubled(self.rate, elapsed / self.doubling_seconds);
+                self.rate = super::rate::doubled(self.rate, elapsed / self.doubling_seconds);
             } else {
                 self.rate += self.peak * GROWTH_PER_SECOND * elapsed;
             }

@@ -55,6 +55,8 @@ pub(super) struct InFlight {
     /// How long a request takes, in seconds.
     usual_seconds: Option<f64>,
     cap: Option<Cap>,
+    /// The share of the cap that stays unused between trials.
+    headroom: f64,
     distrust_until: f64,
     distrust_seconds: f64,
 }
@@ -77,13 +79,15 @@ struct Cap {
 }
 
 impl InFlight {
-    pub(super) fn new() -> Self {
+    /// Nothing is known. `headroom` is the share of what is learnt that stays unused.
+    pub(super) fn new(headroom: f64) -> Self {
         Self {
             refused: VecDeque::new(),
             accepted: VecDeque::new(),
             heard_at: f64::NEG_INFINITY,
             usual_seconds: None,
             cap: None,
+            headroom,
             distrust_until: f64::NEG_INFINITY,
             distrust_seconds: DISTRUST_SECONDS,
         }
@@ -96,7 +100,13 @@ impl InFlight {
 
     /// With so many in flight, none may leave.
     pub(super) fn is_full(&self, now: f64, in_flight: u32) -> bool {
-        self.cap.is_some_and(|cap| in_flight >= cap.requests + u32::from(now >= cap.trial_at))
+        self.cap.is_some_and(|cap| {
+            if now >= cap.trial_at {
+                in_flight > cap.requests
+            } else {
+                f64::from(in_flight) >= self.used_of(cap)
+            }
+        })
     }
 
     /// The cap.
@@ -107,7 +117,12 @@ impl InFlight {
     /// The pace that the cap makes, in requests/s.
     pub(super) fn pace(&self) -> Option<f64> {
         let (cap, seconds) = (self.cap?, self.usual_seconds?);
-        Some(f64::from(cap.requests) / seconds)
+        Some(self.used_of(cap) / seconds)
+    }
+
+    /// What is used of a cap between trials: whole requests, and one at least.
+    fn used_of(&self, cap: Cap) -> f64 {
+        (f64::from(cap.requests) * (1.0 - self.headroom)).round().max(1.0)
     }
 
     /// One leaves; with it so many are in flight.
@@ -258,7 +273,7 @@ mod tests {
 
     #[test]
     fn refusals_where_many_are_in_flight_mean_a_limit_of_places() {
-        let mut law = InFlight::new();
+        let mut law = InFlight::new(0.0);
         played(&mut law, 0.0, 200, 9, at_most(8));
         assert_eq!(law.believes().map(|(requests, _)| requests), Some(8.0));
         assert!(law.governs() && law.is_full(10.0, 8) && !law.is_full(10.0, 7));
@@ -271,7 +286,7 @@ mod tests {
 
     #[test]
     fn refusals_wherever_they_fall_mean_a_rate() {
-        let mut law = InFlight::new();
+        let mut law = InFlight::new(0.0);
         let mut now = 0.0;
         for n in 0..400 {
             let answer = if n % 10 == 9 { REFUSED } else { Answer::Accepted };
@@ -283,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_pace_that_keeps_as_many_in_flight_stays() {
-        let mut law = InFlight::new();
+        let mut law = InFlight::new(0.0);
         let mut now = 0.0;
         for n in 0..400 {
             let (in_flight, answer) = if n % 20 == 19 { (9, REFUSED) } else { (8, Answer::Accepted) };
@@ -295,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_trial_that_gets_through_raises_the_cap_and_one_that_does_not_waits_longer() {
-        let mut law = InFlight::new();
+        let mut law = InFlight::new(0.0);
         let mut now = played(&mut law, 0.0, 200, 9, at_most(8));
         for cap in 8..14 {
             assert_eq!(law.believes().map(|(requests, _)| requests), Some(f64::from(cap)));
@@ -314,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_refusal_below_the_cap_lowers_it_and_one_may_always_go() {
-        let mut law = InFlight::new();
+        let mut law = InFlight::new(0.0);
         let now = played(&mut law, 0.0, 200, 9, at_most(8));
         law.settle(now + 0.04, stamp(now, 7), REFUSED);
         assert_eq!(law.believes().map(|(requests, _)| requests), Some(6.0));
@@ -326,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_cap_that_goes_on_being_refused_was_none_and_is_not_believed_for_a_while() {
-        let mut law = InFlight::new();
+        let mut law = InFlight::new(0.0);
         let mut now = played(&mut law, 0.0, 200, 9, at_most(8));
         for _ in 0..20 {
             law.settle(now + 0.04, stamp(now, 1), REFUSED);

@@ -2,6 +2,7 @@
 
 use super::announcement::Announcement;
 use super::attribution::Passed;
+use super::burst::Burst;
 use super::command::Command;
 use super::law::{Answer, Law, Shift, Stamp};
 use super::learnt::Prior;
@@ -28,6 +29,7 @@ const FOLLOWED_SECONDS: f64 = 1.0;
 pub(super) struct Node {
     pub(super) law: Law,
     pacer: Pacer,
+    burst: Burst,
     orders: Orders,
     /// A pause that no law asked for (the API is overloaded).
     pause_until: f64,
@@ -55,6 +57,7 @@ impl Node {
         Self {
             law,
             pacer: Pacer::new(),
+            burst: Burst::none(),
             orders,
             pause_until: never,
             unshifted: f64::INFINITY,
@@ -70,6 +73,7 @@ impl Node {
         let law = Law::new(settings.law_of(key), legacy.map(|legacy| &legacy.prior), now);
         let mut node = Self::new(law, settings.ceiling_of(key));
         node.mode = settings.law_of(key).mode;
+        node.burst = Burst::new(settings.law_of(key));
         // A phase is worth following once there is a limit to have one against, and where that costs a moment only.
         let rate = node.law.current_rate();
         let follows = !node.law.is_starting() && rate.interval_seconds() <= FOLLOWED_SECONDS;
@@ -119,7 +123,8 @@ impl Node {
                 Shift::Onto(at) => self.pacer.align(earliest, at, rate),
             }
         }
-        let due = self.pacer.ready_at(rate);
+        let saved = if self.law.is_starting() { 0.0 } else { self.burst.credit_seconds(rate) };
+        let due = self.pacer.ready_at(rate) - saved;
         // A change of phase is for the departures to come.
         if need_not { due.min(self.unshifted).max(hold) } else { due.max(hold) }
     }
@@ -130,11 +135,12 @@ impl Node {
         // A phase that the law chose means something at the law's pace only.
         let law_paces = self.orders.pinned().is_none() && self.orders.pace(law) >= law;
         self.pacer.keep_phase(self.law.keeps_phase() && law_paces);
+        let is_ahead = self.orders.pinned().is_none() && self.burst.is_ahead(now, &self.pacer, law);
         self.pacer.take(now, self.orders.pinned().unwrap_or(law));
         self.orders.take(now);
         self.unshifted = f64::INFINITY;
         self.in_flight += 1;
-        self.law.sent(now, self.in_flight)
+        Stamp { is_ahead, ..self.law.sent(now, self.in_flight) }
     }
 
     /// It did not leave after all.
@@ -155,6 +161,7 @@ impl Node {
     /// What became of one that left, and what its answer announces of this node's limits.
     pub(super) fn settle(&mut self, now: f64, stamp: Stamp, answer: Answer, told: &[Announcement]) {
         if stamp.sent_at > self.since {
+            let answer = self.burst.settle(now, stamp, answer);
             self.law.settle(now, stamp, answer, told);
         }
     }
@@ -377,15 +384,6 @@ impl Lane {
             (Some(own), Some(above)) => Some(own.max(above)),
             (own, above) => own.or(above),
         }
-    }
-
-    /// Seconds until the queue has drained, for a Retry-After: whole, at least 1, at most a minute.
-    pub(super) fn drain_seconds(&self, shared: &Shared, now: f64) -> f64 {
-        let waiting = self.queue.len() as f64;
-        let own = (self.node.paused_until() - now).max(0.0) + waiting * self.node.pace().interval_seconds();
-        let above =
-            shared.part(&self.key, self.index, now).map_or(0.0, |(pace, pause)| pause + waiting / pace);
-        own.max(above).ceil().clamp(1.0, 60.0)
     }
 
     /// The end of the longest pause that has one, its own or that of a node above it.

@@ -9,7 +9,7 @@ use super::ledger::Ledgers;
 use super::overload::Overload;
 use super::retry::PAUSING_SECONDS;
 use super::settings::{LawSettings, Mode};
-use super::{LimitModel, LimitSource, LimitView, Rate};
+use super::{AnnouncedView, LimitModel, LimitSource, LimitView, Rate};
 
 /// The laws that can be chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,11 +57,13 @@ pub(super) struct Stamp {
     pub(super) departure: u64,
     /// Requests in flight when it left, itself included.
     pub(super) in_flight: u32,
+    /// It left ahead of the even pace.
+    pub(super) is_ahead: bool,
 }
 
 impl Stamp {
     pub(super) fn new(number: u64, sent_at: f64) -> Self {
-        Self { number, sent_at, departure: 0, in_flight: 1 }
+        Self { number, sent_at, departure: 0, in_flight: 1, is_ahead: false }
     }
 }
 
@@ -169,12 +171,14 @@ impl Law {
     pub(super) fn new(settings: &LawSettings, prior: Option<&Prior>, now: f64) -> Self {
         match settings.name {
             LawName::Fixed => Self::Fixed(settings.fixed_rate),
-            name if settings.mode == Mode::Observe => Self::Observed(Box::new(Observed::new(name))),
+            name if settings.mode == Mode::Observe => {
+                Self::Observed(Box::new(Observed::new(name, settings.headroom)))
+            }
             LawName::Aimd => Self::Aimd(Aimd::new(settings, now)),
             LawName::Learnt => Self::Learnt(Box::new(Announced {
                 learnt: Learnt::new(settings, prior, now),
-                ledgers: Ledgers::default(),
-                in_flight: InFlight::new(),
+                ledgers: Ledgers::new(settings),
+                in_flight: InFlight::new(settings.headroom),
                 overload: settings.slowness.then(Overload::new),
             })),
         }
@@ -358,6 +362,15 @@ impl Law {
         }
     }
 
+    /// What the API announces, as it was last told.
+    pub(super) fn announced(&self, now: f64) -> Vec<AnnouncedView> {
+        match self {
+            Self::Fixed(_) | Self::Aimd(_) => Vec::new(),
+            Self::Observed(law) => law.announced(now),
+            Self::Learnt(law) => law.ledgers.views(now),
+        }
+    }
+
     /// Which law this is.
     pub(super) fn name(&self) -> LawName {
         match self {
@@ -374,39 +387,6 @@ impl Law {
             Self::Learnt(law) => law.learnt.prior(),
             // A measure of unpaced traffic is no pace to start at.
             Self::Fixed(_) | Self::Aimd(_) | Self::Observed(_) => None,
-        }
-    }
-}
-
-/// `rate` doubled `times` times, for `times` in 0 to some tens, without powers: halves by repeated square roots.
-pub(super) fn doubled(rate: f64, times: f64) -> f64 {
-    let (mut left, mut factor) = (times.clamp(0.0, 64.0), 1.0);
-    while left >= 1.0 {
-        factor *= 2.0;
-        left -= 1.0;
-    }
-    // 2^left as the product of 2^(1/2), 2^(1/4), … for the binary digits of `left`.
-    let (mut digit, mut root) = (0.5, std::f64::consts::SQRT_2);
-    while digit > 1e-9 {
-        if left >= digit {
-            factor *= root;
-            left -= digit;
-        }
-        digit *= 0.5;
-        root = root.sqrt();
-    }
-    rate * factor
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn doubling_is_exact_enough() {
-        for times in [0.0, 0.1, 0.5, 1.0, 1.7, 5.25] {
-            let exact = 4.0 * 2.0_f64.powf(times);
-            assert!((doubled(4.0, times) - exact).abs() < 1e-6 * exact, "{times}");
         }
     }
 }

@@ -12,6 +12,7 @@
 mod aimd;
 mod announcement;
 mod attribution;
+mod burst;
 mod command;
 mod event;
 mod inflight;
@@ -48,8 +49,10 @@ pub use memory::{Memory, MemoryNumber};
 pub use outcome::{Hint, Outcome, Report};
 pub use pacer::Pacer;
 pub use rate::{Quota, QuotaError, Rate};
-pub use settings::{ClassSettings, LaneRule, LanesSettings, LawSettings, Mode, QueueSettings, RetrySettings};
+pub use settings::{
+    ClassSettings, LaneRule, LanesSettings, LawSettings, Mode, QueueSettings, RetrySettings, Shape,
+};
 pub use ticket::{
-    ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, NodeOrigin, NodeView, Refusal, Settled,
-    Step, Ticket, TicketHasher, TicketId, Tickets,
+    AnnouncedView, ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, NodeOrigin, NodeView,
+    Refusal, Settled, Step, Ticket, TicketHasher, TicketId, Tickets,
 };

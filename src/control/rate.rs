@@ -120,9 +120,37 @@ fn window_from(text: &str) -> Option<Duration> {
     (1..=86_400_000).contains(&millis).then(|| Duration::from_millis(millis))
 }
 
+/// `rate` doubled `times` times, for `times` in 0 to some tens, without powers: halves by repeated square roots.
+pub(super) fn doubled(rate: f64, times: f64) -> f64 {
+    let (mut left, mut factor) = (times.clamp(0.0, 64.0), 1.0);
+    while left >= 1.0 {
+        factor *= 2.0;
+        left -= 1.0;
+    }
+    // 2^left as the product of 2^(1/2), 2^(1/4), … for the binary digits of `left`.
+    let (mut digit, mut root) = (0.5, std::f64::consts::SQRT_2);
+    while digit > 1e-9 {
+        if left >= digit {
+            factor *= root;
+            left -= digit;
+        }
+        digit *= 0.5;
+        root = root.sqrt();
+    }
+    rate * factor
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn doubling_is_exact_enough() {
+        for times in [0.0, 0.1, 0.5, 1.0, 1.7, 5.25] {
+            let exact = 4.0 * 2.0_f64.powf(times);
+            assert!((doubled(4.0, times) - exact).abs() < 1e-6 * exact, "{times}");
+        }
+    }
 
     #[test]
     fn a_rate_is_never_zero_negative_or_nan() {

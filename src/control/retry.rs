@@ -4,8 +4,8 @@
 //! only turn patience into errors. Anything else is bounded by attempts too.
 
 use super::event::RetryReason;
-use super::law::doubled;
 use super::outcome::Hint;
+use super::rate::doubled;
 use super::settings::RetrySettings;
 
 /// A Retry-After from here on says that the budget is gone, and until when: the whole lane pauses, whatever its law.

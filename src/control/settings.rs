@@ -96,6 +96,16 @@ impl Mode {
     }
 }
 
+/// Whether an idle lane saves its budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// Departures are spread evenly, and what was not used is gone.
+    #[default]
+    Smooth,
+    /// What was not used may be spent at once, up to [`LawSettings::burst`].
+    Burst,
+}
+
 /// How a lane finds its pace.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LawSettings {
@@ -113,8 +123,21 @@ pub struct LawSettings {
     pub probe_period_seconds: f64,
     /// Others whose refusals are not seen here share the limit: take a part of it, and leave them theirs.
     pub shared: bool,
+    /// The share of what is learnt or announced that is left unused, 0 to 0.5. For `learnt` without `shared`.
+    pub headroom: f64,
+    /// Whether an idle lane saves its budget.
+    pub shape: Shape,
+    /// Requests that [`Shape::Burst`] lets an idle lane send at once, 1 to 1000000.
+    pub burst: u32,
     /// Holds requests back from an API that only takes longer for them.
     pub slowness: bool,
+}
+
+impl LawSettings {
+    /// Requests that may leave at once: one, unless bursts are wanted.
+    pub(super) fn at_once(&self) -> u32 {
+        if self.shape == Shape::Burst { self.burst.max(1) } else { 1 }
+    }
 }
 
 impl Default for LawSettings {
@@ -127,6 +150,9 @@ impl Default for LawSettings {
             start_doubling_seconds: 0.5,
             probe_period_seconds: 45.0,
             shared: false,
+            headroom: 0.0,
+            shape: Shape::Smooth,
+            burst: 10,
             slowness: true,
         }
     }

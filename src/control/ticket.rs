@@ -203,6 +203,8 @@ pub struct LaneView {
     pub pinned: Option<Rate>,
     /// The limit, if one is known; its own, or else the narrowest above it.
     pub limit: Option<LimitView>,
+    /// What the API announces of its limits, each by its name; at most eight.
+    pub announced: Vec<AnnouncedView>,
     /// What that limit is per.
     pub limit_per: Level,
     /// The limits above it, the narrowest first.
@@ -221,6 +223,21 @@ pub struct LaneView {
     pub throttled_total: u64,
     /// The lane holds back for so many seconds more; infinite until an operator resumes it.
     pub paused_seconds: f64,
+}
+
+/// A limit as the API announces it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AnnouncedView {
+    /// What it is called: its field, or its policy.
+    pub name: Arc<str>,
+    /// Requests that a window takes.
+    pub requests: u32,
+    /// Those that are left, without the ones that are out.
+    pub remaining: f64,
+    /// Seconds until the window ends, at the latest; `None` where no end is told.
+    pub reset_seconds: Option<f64>,
+    /// The window's length in seconds, as far as it is known.
+    pub window_seconds: f64,
 }
 
 /// A limit above a lane as it is now.

@@ -8,6 +8,7 @@
 use super::error::{BoxError, ErrorKind, ProxyError};
 use super::headers;
 use super::sending::{Invite, Sending};
+use crate::config::ProxySettings;
 use crate::gate::clock;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -31,12 +32,22 @@ pub(super) struct Budget {
     pub(super) total_bytes_max: usize,
     /// A body that brings nothing for this long ends its request.
     pub(super) idle: Duration,
+    /// Bytes that a body brings at least while it is waited for so long, or its request ends.
+    pub(super) idle_bytes_min: u64,
     used: AtomicUsize,
 }
 
 impl Budget {
-    pub(super) fn new(request_bytes_max: usize, total_bytes_max: usize, idle: Duration) -> Self {
-        Self { request_bytes_max, total_bytes_max, idle, used: AtomicUsize::new(0) }
+    pub(super) fn new(settings: &ProxySettings) -> Self {
+        let idle = settings.body_idle;
+        let idle_bytes_min = u64::from(settings.body_rate_min).saturating_mul(idle.as_secs());
+        Self {
+            request_bytes_max: settings.replay_bytes_max,
+            total_bytes_max: settings.replay_bytes_total_max,
+            idle,
+            idle_bytes_min,
+            used: AtomicUsize::new(0),
+        }
     }
 
     /// Bytes that are kept now.
@@ -106,7 +117,7 @@ impl Replay {
             touched: false,
             delivered: Arc::default(),
             attempt: 0,
-            idle: None,
+            pace: Pace::default(),
             progress: clock::now(),
         };
         Self(Some(Arc::new(Mutex::new(source))))
@@ -187,8 +198,48 @@ pub(super) struct Source {
     pub(super) delivered: Arc<AtomicBool>,
     /// Which attempt may read; earlier ones end.
     pub(super) attempt: u32,
-    idle: Option<Pin<Box<Sleep>>>,
+    pace: Pace,
     progress: Instant,
+}
+
+/// How fast a body comes, counted while it is waited for: what we keep waiting is not the client's doing.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Since when it is waited for, and until when.
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// How long it was waited for since the count began.
+    waited: Duration,
+    /// What came since.
+    bytes: u64,
+}
+
+impl Pace {
+    /// Something came.
+    fn came(&mut self, bytes: usize) {
+        if let Some((since, _)) = self.waiting.take() {
+            self.waited += clock::now().saturating_duration_since(since);
+        }
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+    }
+
+    /// Nothing is there; `Err` when that has been so for too long, or too little came meanwhile.
+    fn poll_wait(&mut self, cx: &mut Context<'_>, budget: &Budget) -> Result<(), Failure> {
+        if self.waited >= budget.idle {
+            if self.bytes < budget.idle_bytes_min {
+                return Err(Failure::Slow);
+            }
+            (self.waited, self.bytes) = (Duration::ZERO, 0);
+        }
+        // Who has brought enough for now still has to go on.
+        let is_enough = self.bytes >= budget.idle_bytes_min;
+        let patience = if is_enough { budget.idle } else { budget.idle.saturating_sub(self.waited) };
+        let start = || (clock::now(), Box::pin(tokio::time::sleep(patience)));
+        let (_, sleep) = self.waiting.get_or_insert_with(start);
+        if sleep.as_mut().poll(cx).is_pending() {
+            return Ok(());
+        }
+        Err(if is_enough || self.bytes == 0 { Failure::Idle } else { Failure::Slow })
+    }
 }
 
 /// How far a body has come.
@@ -206,6 +257,8 @@ pub(super) enum Failure {
     Broken(String),
     #[error("the request body brought nothing for too long")]
     Idle,
+    #[error("the request body came too slowly")]
+    Slow,
     #[error("another attempt sends this body")]
     Superseded,
 }
@@ -213,7 +266,7 @@ pub(super) enum Failure {
 impl Failure {
     fn to_error(&self) -> ProxyError {
         match self {
-            Self::Idle => ProxyError::new(
+            Self::Idle | Self::Slow => ProxyError::new(
                 ErrorKind::BodyTimeout,
                 "The request body did not arrive in time. Nothing of the request was answered by the API.",
             ),
@@ -253,15 +306,17 @@ impl Source {
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         loop {
             let frame = match self.incoming.as_mut().poll_frame(cx) {
-                Poll::Pending => {
-                    let patience = self.budget.idle;
-                    let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-                    ready!(idle.as_mut().poll(cx));
-                    return Poll::Ready(Some(Err(self.fail(Failure::Idle))));
-                }
+                Poll::Pending => match self.pace.poll_wait(cx, &self.budget) {
+                    Ok(()) => return Poll::Pending,
+                    Err(failure) => return Poll::Ready(Some(Err(self.fail(failure)))),
+                },
                 Poll::Ready(frame) => frame,
             };
-            self.idle = None;
+            let came = match &frame {
+                Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+                _ => 0,
+            };
+            self.pace.came(came);
             self.progress = clock::now();
             match frame {
                 None => {
@@ -349,6 +404,11 @@ mod tests {
     use proptest::prelude::*;
     use std::convert::Infallible;
 
+    fn budget(replay_bytes_max: usize, replay_bytes_total_max: usize) -> Arc<Budget> {
+        let settings = ProxySettings { replay_bytes_max, replay_bytes_total_max, ..ProxySettings::default() };
+        Arc::new(Budget::new(&settings))
+    }
+
     /// A body in pieces, with no announced length.
     struct Pieces(VecDeque<Frame<Bytes>>);
 
@@ -398,7 +458,7 @@ mod tests {
             run(async {
                 let trailers = has_trailers.then(|| HeaderMap::from_iter([(http::header::ETAG, "x".parse().unwrap())]));
                 let (body, whole) = pieces(&sizes, trailers.clone());
-                let budget = Arc::new(Budget::new(cap, total, Duration::from_secs(30)));
+                let budget = budget(cap, total);
                 let replay = Replay::new(body, &budget);
                 if is_filled {
                     replay.fill().await.unwrap();
@@ -433,7 +493,7 @@ mod tests {
     fn an_earlier_attempt_ends_when_the_next_begins() {
         run(async {
             let (body, _) = pieces(&[3, 3], None);
-            let replay = Replay::new(body, &Arc::new(Budget::new(100, 100, Duration::from_secs(30))));
+            let replay = Replay::new(body, &budget(100, 100));
             let mut first = replay.start(None);
             assert!(first.frame().await.unwrap().is_ok());
             let second = replay.start(None);
@@ -445,7 +505,7 @@ mod tests {
     #[test]
     fn a_body_without_end_is_a_failure_and_a_known_length_is_told() {
         run(async {
-            let budget = Arc::new(Budget::new(100, 100, Duration::from_secs(30)));
+            let budget = budget(100, 100);
             let known = Replay::new(http_body_util::Full::new(Bytes::from_static(b"abc")), &budget);
             assert_eq!(known.start(None).size_hint().exact(), Some(3));
             let (sender, silent) = http_body_util::channel::Channel::<Bytes, Infallible>::new(1);
@@ -454,6 +514,41 @@ mod tests {
             assert_eq!(replay.failure().unwrap().kind, ErrorKind::BodyTimeout);
             assert!(!replay.can_replay());
             drop(sender);
+        });
+    }
+
+    /// How long a body that brings `bytes` every `period`, a hundred times, is read, and why no longer.
+    async fn read_at(bytes: usize, period: Duration) -> (Duration, Option<ErrorKind>) {
+        let (mut sender, body) = http_body_util::channel::Channel::<Bytes, Infallible>::new(1);
+        let replay = Replay::new(body, &budget(1_000_000, 1_000_000));
+        let start = clock::now();
+        let feed = async move {
+            for _ in 0..100 {
+                tokio::time::sleep(period).await;
+                sender.send_data(Bytes::from(vec![0; bytes])).await.unwrap();
+            }
+            drop(sender);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            filled = replay.fill() => (clock::now() - start, filled.err().map(|error| error.kind)),
+            () = feed => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn a_body_that_trickles_is_given_up_and_one_that_is_only_slow_is_not() {
+        run(async {
+            let seconds = Duration::from_secs;
+            for (bytes, period) in [(1, 1), (1_000, 3), (100_000, 31)] {
+                let (after, failure) = read_at(bytes, seconds(period)).await;
+                assert_eq!(failure, Some(ErrorKind::BodyTimeout));
+                assert!(after >= seconds(30) && after < seconds(31), "{bytes} {period}: {after:?}");
+            }
+            // 600 bytes/s, in pieces that are five seconds apart.
+            let (after, failure) = read_at(3_000, seconds(5)).await;
+            assert_eq!(failure, None);
+            assert!(after >= seconds(500), "{after:?}");
         });
     }
 }

@@ -7,58 +7,55 @@
 
 use super::Proxy;
 use super::error::BoxError;
+use super::held::{Given, Held};
+use super::opening::{open, prepare};
+use super::peer::Peer;
 use super::respond::HEAD_TIMEOUT;
-use super::socket::{Activity, Busy, Doing, Socket, gone, is_blank};
+use super::socket::{Activity, Doing, Socket, Transport, gone};
 use super::strict::Strict;
-use super::tracked::Tracked;
 use crate::config::ProxySettings;
 use crate::gate::clock;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request};
-use http_body::{Body, Frame, SizeHint};
+use http::{HeaderName, HeaderValue, Request, Version};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::io;
-use std::net::{IpAddr, Shutdown};
+use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until, timeout};
 
 /// The life of one connection.
 pub(super) async fn connection(stream: TcpStream, proxy: Proxy, drain: watch::Receiver<bool>) {
-    // Without these the connection works, only slower or longer.
-    drop(stream.set_nodelay(true));
-    let keep_alive = socket2::TcpKeepalive::new().with_time(TCP_KEEPALIVE);
-    drop(socket2::SockRef::from(&stream).set_tcp_keepalive(&keep_alive));
-    let settings = proxy.settings().clone();
     // Without an address the client has left already.
     let Ok(peer) = stream.peer_addr() else { return };
+    prepare(&stream, proxy.settings());
+    let stream = Arc::new(stream);
+    let activity = Activity::new();
     let found = tokio::select! {
-        found = timeout(settings.head_timeout, first_bytes(&stream)) => found.unwrap_or_default(),
+        found = Box::pin(open(&stream, &proxy, &activity)) => found,
         () = async { drained(drain.clone()).await; sleep(LAST_MOMENT).await } => None,
     };
-    let Some((first, is_http2)) = found else { return };
-    let stream = Arc::new(stream);
-    let ended = if is_http2 {
-        over_http2(&stream, first, proxy, peer.ip().to_canonical(), &settings, drain).await
-    } else {
-        over_http1(&stream, first, proxy, peer.ip().to_canonical(), &settings, drain).await
-    };
+    let Some((transport, first, is_http2)) = found else { return };
+    let peer = Peer { address: peer.ip().to_canonical(), over_tls: matches!(transport, Transport::Tls(_)) };
+    if is_http2 {
+        activity.expect_frames();
+    }
+    let socket = Socket::new(transport, first, activity.clone());
+    let client = Connected { stream: Arc::clone(&stream), peer, activity, proxy, drain };
+    let ended = if is_http2 { client.over_http2(socket).await } else { client.over_http1(socket).await };
     match ended {
-        Ended::Itself => linger(&stream).await,
-        Ended::HeadLate { answerable: true } => {
-            // Whether it arrives or not, the connection is closed.
-            drop(stream.try_write(HEAD_TIMEOUT));
-            linger(&stream).await;
-        }
-        Ended::HeadLate { answerable: false } | Ended::Stalled => (),
+        Ended::Itself | Ended::HeadLate => linger(&stream).await,
+        Ended::Stalled | Ended::Flood => (),
     }
 }
 
@@ -69,104 +66,116 @@ pub(super) async fn drained(mut drain: watch::Receiver<bool>) {
     }
 }
 
-/// Reads until it is clear what the client speaks; `None` when it left before that.
-async fn first_bytes(stream: &TcpStream) -> Option<(Bytes, bool)> {
-    let mut bytes = BytesMut::with_capacity(FIRST_READ);
-    loop {
-        stream.readable().await.ok()?;
-        match stream.try_read_buf(&mut bytes) {
-            Ok(0) => return None,
-            Ok(_) if bytes.starts_with(PREFACE) => return Some((bytes.freeze(), true)),
-            Ok(_) if is_blank(&bytes) && bytes.len() < FIRST_READ => (),
-            Ok(_) if !PREFACE.starts_with(&bytes) => return Some((bytes.freeze(), false)),
-            Ok(_) => (),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
-            Err(_) => return None,
+/// A client whose protocol is known.
+struct Connected {
+    stream: Arc<TcpStream>,
+    peer: Peer,
+    activity: Activity,
+    proxy: Proxy,
+    drain: watch::Receiver<bool>,
+}
+
+impl Connected {
+    async fn over_http1(self, socket: Socket) -> Ended {
+        let Self { stream, peer, activity, proxy, drain } = self;
+        let settings = proxy.settings().clone();
+        let (socket, refusal) = Strict::new(socket, settings.head_bytes_max);
+        let kept = kept_for(settings.keep_alive_idle);
+        let noted = activity.clone();
+        let stopping = drain.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            if let Some(fault) = refusal.next() {
+                request.extensions_mut().insert(fault);
+            }
+            let (proxy, stream, busy) = (proxy.clone(), Arc::clone(&stream), noted.begin());
+            let stopping = stopping.clone();
+            let kept = kept.clone().filter(|_| is_kept(&request));
+            async move {
+                let mut response = tokio::select! {
+                    biased;
+                    () = gone(&stream) => return Err(Departed),
+                    response = proxy.serve(request, peer) => response,
+                };
+                let headers = response.headers_mut();
+                if *stopping.borrow() {
+                    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                } else if let Some(kept) = kept.filter(|_| !headers.contains_key(CONNECTION)) {
+                    headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
+                    headers.insert(KEEP_ALIVE, kept);
+                }
+                Ok(response.map(|body| Held::new(body, busy, None)))
+            }
+        });
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(settings.keep_alive_idle)
+            .max_buf_size(settings.head_bytes_max)
+            .serve_connection(TokioIo::new(socket), service);
+        let patience = Patience::new(&settings, None);
+        let ended = watched_until_end(Pin::new(&mut connection), &activity, &patience, drain).await;
+        if matches!(ended, Ended::HeadLate) && activity.blocked_since().is_none() {
+            let mut socket = connection.into_parts().io.into_inner();
+            let last_words = async {
+                socket.write_all(HEAD_TIMEOUT).await?;
+                socket.shutdown().await
+            };
+            // Whether it arrives or not, the connection is closed.
+            drop(timeout(LINGER, last_words).await);
         }
+        ended
+    }
+
+    async fn over_http2(self, socket: Socket) -> Ended {
+        let Self { peer, activity, proxy, drain, .. } = self;
+        let settings = proxy.settings().clone();
+        let noted = activity.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (proxy, busy) = (proxy.clone(), noted.begin());
+            let mut given = Given::new(noted.clone());
+            async move {
+                let response = proxy.serve(request, peer).await;
+                given.gives(0);
+                Ok::<_, Departed>(response.map(|body| Held::new(body, busy, Some(given))))
+            }
+        });
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(settings.http2_streams_max)
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+            .max_send_buf_size(HTTP2_SEND_BUFFER)
+            .max_header_list_size(HTTP2_HEADERS_MAX)
+            .serve_connection(TokioIo::new(socket), service);
+        let patience = Patience::new(&settings, Some(settings.http2_idle));
+        watched_until_end(pin!(connection), &activity, &patience, drain).await
     }
 }
 
-async fn over_http1(
-    stream: &Arc<TcpStream>,
-    first: Bytes,
-    proxy: Proxy,
-    peer: IpAddr,
-    settings: &ProxySettings,
-    drain: watch::Receiver<bool>,
-) -> Ended {
-    let activity = Activity::new(true);
-    let socket = Socket::new(Arc::clone(stream), first, activity.clone());
-    let (socket, refusal) = Strict::new(socket, settings.head_bytes_max);
-    let watched = Arc::clone(stream);
-    let noted = activity.clone();
-    let stopping = drain.clone();
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        if let Some(fault) = refusal.next() {
-            request.extensions_mut().insert(fault);
-        }
-        let (proxy, stream, busy) = (proxy.clone(), Arc::clone(&watched), noted.begin());
-        let stopping = stopping.clone();
-        async move {
-            let mut response = tokio::select! {
-                biased;
-                () = gone(&stream) => return Err(Departed),
-                response = proxy.serve(request, peer) => response,
-            };
-            if *stopping.borrow() {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok(response.map(|body| Held { body, _busy: busy }))
-        }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(settings.keep_alive_idle)
-        .max_buf_size(settings.head_bytes_max)
-        .serve_connection(TokioIo::new(socket), service);
-    let patience = Patience { head: settings.head_timeout, idle: None, stall: settings.stream_idle };
-    watched_until_end(pin!(connection), &activity, &patience, drain).await
+/// What a kept connection is told of how long it is kept: a second less, so that no request crosses the close.
+fn kept_for(idle: Duration) -> Option<HeaderValue> {
+    let seconds = idle.as_secs().checked_sub(1).filter(|seconds| *seconds > 0)?;
+    HeaderValue::try_from(format!("timeout={seconds}")).ok()
 }
 
-async fn over_http2(
-    stream: &Arc<TcpStream>,
-    first: Bytes,
-    proxy: Proxy,
-    peer: IpAddr,
-    settings: &ProxySettings,
-    drain: watch::Receiver<bool>,
-) -> Ended {
-    let activity = Activity::new(false);
-    let socket = Socket::new(Arc::clone(stream), first, activity.clone());
-    let noted = activity.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (proxy, busy) = (proxy.clone(), noted.begin());
-        async move {
-            let response = proxy.serve(request, peer).await;
-            Ok::<_, Departed>(response.map(|body| Held { body, _busy: busy }))
-        }
-    });
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(HTTP2_STREAMS_MAX)
-        .initial_stream_window_size(HTTP2_STREAM_WINDOW)
-        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
-        .max_header_list_size(HTTP2_HEADERS_MAX)
-        .serve_connection(TokioIo::new(socket), service);
-    let idle = Some(HTTP2_IDLE);
-    let patience = Patience { head: settings.head_timeout, idle, stall: settings.stream_idle };
-    watched_until_end(pin!(connection), &activity, &patience, drain).await
+/// Does the client want its connection kept? One that speaks HTTP/1.0 is left with what it knows.
+fn is_kept(request: &Request<Incoming>) -> bool {
+    let fields = request.headers().get_all(CONNECTION);
+    let mut options =
+        fields.iter().filter_map(|field| field.to_str().ok()).flat_map(|field| field.split(','));
+    request.version() == Version::HTTP_11
+        && !options.any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug)]
 enum Ended {
     Itself,
-    /// Its head did not come in time; `answerable` when nothing else is being written to it.
-    HeadLate {
-        answerable: bool,
-    },
+    /// Its head did not come in time.
+    HeadLate,
     /// The peer took nothing, or did not go when asked to.
     Stalled,
+    /// It sent control frames for their own sake.
+    Flood,
 }
 
 /// How long a connection may do what.
@@ -174,7 +183,17 @@ struct Patience {
     head: Duration,
     /// For HTTP/2; hyper has a timer for HTTP/1.1.
     idle: Option<Duration>,
+    /// The client takes nothing of its answers.
+    untaken: Duration,
+    /// The kernel takes nothing, of which some may be on its way to a slow client.
     stall: Duration,
+}
+
+impl Patience {
+    fn new(settings: &ProxySettings, idle: Option<Duration>) -> Self {
+        let untaken = settings.write_stall;
+        Self { head: settings.head_timeout, idle, untaken, stall: untaken.max(settings.stream_idle) }
+    }
 }
 
 /// A connection that can be asked to finish.
@@ -228,7 +247,7 @@ async fn watched_until_end<C: Graceful>(
                 drain_since = Some(clock::now());
             }
             let now = clock::now();
-            let (due, then) = next(activity, patience, drain_since, asked_to_finish);
+            let (due, then) = next(now, activity, patience, drain_since, asked_to_finish);
             if due.is_some_and(|due| due <= now) {
                 match then {
                     Then::Finish => {
@@ -260,20 +279,22 @@ enum Then {
 
 /// What has to be done next with a connection, and when.
 fn next(
+    now: Instant,
     activity: &Activity,
     patience: &Patience,
     drain_since: Option<Instant>,
     asked_to_finish: Option<Instant>,
 ) -> (Option<Instant>, Then) {
-    let doing = activity.doing();
-    match (doing, asked_to_finish, drain_since) {
-        (Doing::Reading(since), ..) => {
-            let ended = Ended::HeadLate { answerable: activity.blocked_since().is_none() };
-            (Some(since + patience.head), Then::End(ended))
-        }
+    if activity.is_flood() {
+        return (Some(now), Then::End(Ended::Flood));
+    }
+    match (activity.doing(), asked_to_finish, drain_since) {
+        (Doing::Reading(since), ..) => (Some(since + patience.head), Then::End(Ended::HeadLate)),
         (Doing::Serving, None, Some(since)) => (Some(since), Then::Finish),
         (Doing::Serving, ..) => {
-            (activity.blocked_since().map(|since| since + patience.stall), Then::End(Ended::Stalled))
+            let blocked = activity.blocked_since().map(|since| since + patience.stall);
+            let untaken = activity.untaken_since().map(|since| since + patience.untaken);
+            (blocked.into_iter().chain(untaken).min(), Then::End(Ended::Stalled))
         }
         (Doing::Idle(_), Some(asked), _) => (Some(asked + FINISH_PATIENCE), Then::End(Ended::Stalled)),
         (Doing::Idle(since), None, Some(draining)) => (Some(since.max(draining) + LAST_MOMENT), Then::Finish),
@@ -283,7 +304,7 @@ fn next(
 
 /// Says that nothing more comes, then reads and forgets what the client still sends after its last response, so that
 /// the response reaches it: a close with unread data resets the connection.
-async fn linger(stream: &TcpStream) {
+pub(super) async fn linger(stream: &TcpStream) {
     // It fails when the client has gone, or when hyper has said so already.
     drop(socket2::SockRef::from(stream).shutdown(Shutdown::Write));
     let discard = async {
@@ -307,45 +328,13 @@ async fn linger(stream: &TcpStream) {
 #[error("the client left")]
 struct Departed;
 
-/// A response body, and the word that its connection is busy.
-struct Held {
-    body: Tracked,
-    _busy: Busy,
-}
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-impl Body for Held {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// What every HTTP/2 connection starts with (RFC 9113 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const FIRST_READ: usize = 1024;
-
-/// After so long without traffic the kernel asks whether the client is still there.
-const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
-
-const HTTP2_STREAMS_MAX: u32 = 100;
 const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Of one answer, beside what the client's window lets out.
+const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 const HTTP2_HEADERS_MAX: u32 = 16 * 1024;
-/// An HTTP/2 connection without a request is closed after this long.
-const HTTP2_IDLE: Duration = Duration::from_mins(5);
 
 /// What an idle connection gets when draining begins, for a request that is on its way.
 const LAST_MOMENT: Duration = Duration::from_secs(1);

@@ -16,11 +16,16 @@ mod dial;
 mod error;
 mod failure;
 mod forwarded;
+mod frames;
 mod framing;
 mod grammar;
 mod headers;
+mod held;
 mod host;
+mod identity;
 mod learn;
+mod opening;
+mod peer;
 mod pool;
 mod respond;
 mod route;
@@ -35,6 +40,8 @@ mod trust;
 mod upstream;
 
 pub use credential::CredentialKey;
+pub use identity::{Identity, IdentityError};
+pub use peer::Peer;
 pub use tracked::Tracked;
 pub use trust::TrustError;
 pub use upstream::{Client, clients, clients_of};
@@ -58,7 +65,6 @@ use learn::{Kept, Learnt};
 use signals::Dialects;
 use sites::Sites;
 use std::fmt;
-use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -88,11 +94,14 @@ pub struct Parts<'a> {
     pub clients: Vec<Client>,
     /// The key of credential hashes.
     pub credentials: CredentialKey,
+    /// What clients see of us that speak TLS; without it, all speak in the clear.
+    pub identity: Option<Identity>,
 }
 
 struct Shared {
     classifier: Classifier,
     settings: ProxySettings,
+    identity: Option<Identity>,
     /// At the door, if the operator sets any.
     quotas: Option<Quotas>,
     gate: Gate,
@@ -136,15 +145,15 @@ impl Proxy {
     /// # Panics
     /// Without an upstream, or when there is not one client for each.
     pub fn new(parts: Parts<'_>, observer: Arc<dyn Observer>) -> Self {
-        let Parts { config, gate, clients, credentials } = parts;
+        let Parts { config, gate, clients, credentials, identity } = parts;
         assert_eq!(clients.len(), config.upstreams.len(), "each upstream has its client");
         let settings = config.proxy.clone();
+        let budget = Budget::new(&settings);
         let room = Arc::new(Semaphore::new(settings.connections_max.min(Semaphore::MAX_PERMITS)));
-        let budget =
-            Budget::new(settings.replay_bytes_max, settings.replay_bytes_total_max, settings.body_idle);
         let shared = Shared {
             classifier: Classifier::new(Sites::new(&config.upstreams), Traffic::new(config, credentials)),
             settings,
+            identity,
             quotas: config.admission.map(|door| Quotas::new(door.quota, door.burst, door.clients_max)),
             gate,
             dialects: Dialects::of_each(config),
@@ -191,7 +200,7 @@ impl Proxy {
 
     /// Serves one request from `peer`, whatever happens: what goes wrong becomes an answer. Dropping the future gives
     /// everything back; that is how a client leaves.
-    pub async fn serve<B>(&self, request: Request<B>, peer: IpAddr) -> Response<Tracked>
+    pub async fn serve<B>(&self, request: Request<B>, peer: Peer) -> Response<Tracked>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -215,7 +224,7 @@ impl Shared {
         &self,
         clients: &[Client],
         request: Request<B>,
-        peer: IpAddr,
+        peer: Peer,
         account: &mut Account,
     ) -> Result<Answer, ProxyError>
     where
@@ -233,14 +242,15 @@ impl Shared {
             }
         };
         if let Some(quotas) = &self.quotas {
-            let caller = place.credential.map_or(Caller::Address(peer), Caller::Credential);
+            let caller = place.credential.map_or(Caller::Address(peer.address), Caller::Credential);
             if let Err(wait) = quotas.admit(caller) {
                 return Ok(Answer::ours(respond::to_caller_over_quota(wait), ADMISSION_QUOTA));
             }
         }
         let host = forwarded::host(&head, &self.settings.forwarded);
         headers::to_upstream(&mut head.headers, head.version, &self.via)?;
-        forwarded::tell(&mut head.headers, &self.settings.forwarded, peer, host, &Scheme::HTTP);
+        let scheme = if peer.over_tls { Scheme::HTTPS } else { Scheme::HTTP };
+        forwarded::tell(&mut head.headers, &self.settings.forwarded, peer.address, host, &scheme);
         let (client, dialects) = clients
             .get(site.place)
             .zip(self.dialects.get(site.place))

@@ -120,6 +120,13 @@ pub(super) const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
     Proxy-Status: tidegate; error=http_request_error; details=\"the request head did not arrive in time\"\r\n\
     Content-Length: 0\r\n\r\n";
 
+/// For a client that speaks in the clear where TLS is spoken.
+pub(super) const TLS_EXPECTED: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    Connection: close\r\n\
+    Cache-Control: no-store\r\n\
+    Proxy-Status: tidegate; error=http_request_error; details=\"TLS is spoken here: use https\"\r\n\
+    Content-Length: 0\r\n\r\n";
+
 struct Problem<'a> {
     status: StatusCode,
     token: &'static str,

@@ -4,6 +4,7 @@
 //! hyper does not notice that its peer has left while a request's body waits unread, and has one timer for a slow
 //! head and an idle connection. Both need a second look at the same socket.
 
+use super::frames::Frames;
 use crate::gate::clock;
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
@@ -14,69 +15,57 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
-/// The stream that hyper gets. Reads and writes are noted.
+/// A client's TCP connection. What is written, and what it does not take, is noted.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(super) struct Wire {
     stream: Arc<TcpStream>,
-    /// What was read to find out the protocol.
-    first: Bytes,
     activity: Activity,
 }
 
-impl Socket {
-    pub(super) fn new(stream: Arc<TcpStream>, first: Bytes, activity: Activity) -> Self {
-        activity.read(&first);
-        Self { stream, first, activity }
+impl Wire {
+    pub(super) fn new(stream: Arc<TcpStream>, activity: Activity) -> Self {
+        Self { stream, activity }
     }
-}
 
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.first.is_empty() {
-            let count = self.first.len().min(buf.remaining());
-            buf.put_slice(self.first.get(..count).unwrap_or_default());
-            self.first.advance(count);
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read_buf(buf) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
-                Ok(_) => {
-                    self.activity.read(buf.filled().get(before..).unwrap_or_default());
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-}
-
-impl Socket {
     fn poll_try(
         &self,
         cx: &mut Context<'_>,
         write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            let ready = self.stream.poll_write_ready(cx);
-            self.activity.write_blocked(ready.is_pending());
-            ready!(ready)?;
+            match self.stream.poll_write_ready(cx) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending => {
+                    self.activity.write_blocked();
+                    return Poll::Pending;
+                }
+            }
             match write(&self.stream) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
-                done => return Poll::Ready(done),
+                done => {
+                    self.activity.wrote();
+                    return Poll::Ready(done);
+                }
             }
         }
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.try_read_buf(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
+                done => return Poll::Ready(done.map(drop)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_try(cx, |stream| stream.try_write(buf))
     }
@@ -105,6 +94,98 @@ impl AsyncWrite for Socket {
     }
 }
 
+/// How bytes get to the wire and back.
+#[derive(Debug)]
+pub(super) enum Transport {
+    Plain(Wire),
+    Tls(Box<TlsStream<Wire>>),
+}
+
+/// The stream that hyper gets. What is read is noted.
+#[derive(Debug)]
+pub(super) struct Socket {
+    transport: Transport,
+    /// What was read to find out the protocol.
+    first: Bytes,
+    activity: Activity,
+}
+
+impl Socket {
+    pub(super) fn new(transport: Transport, first: Bytes, activity: Activity) -> Self {
+        activity.read(&first);
+        Self { transport, first, activity }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(wire) => Pin::new(wire).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let count = self.first.len().min(buf.remaining());
+            buf.put_slice(self.first.get(..count).unwrap_or_default());
+            self.first.advance(count);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.transport).poll_read(cx, buf))?;
+        self.activity.read(buf.filled().get(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.transport {
+            Transport::Plain(wire) => Pin::new(wire).poll_write(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.transport {
+            Transport::Plain(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
+            Transport::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.transport {
+            Transport::Plain(wire) => wire.is_write_vectored(),
+            Transport::Tls(tls) => tls.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Plain(wire) => Pin::new(wire).poll_flush(cx),
+            Transport::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Plain(wire) => Pin::new(wire).poll_shutdown(cx),
+            Transport::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}
+
 /// Empty lines, of which there may be some before a request line (RFC 9112 2.2): no head begins with them.
 pub(super) fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
@@ -121,6 +202,11 @@ pub(super) async fn gone(stream: &TcpStream) {
         }
     }
 }
+
+/// Bytes of control frames that a request explains: its window updates, its reset, a ping.
+const PAID_BY_REQUEST: usize = 1_024;
+/// And that a piece of its answer does.
+const PAID_BY_FRAME: usize = 64;
 
 /// How often a socket with unread data is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
@@ -139,8 +225,12 @@ struct State {
     head_since: Option<Instant>,
     /// Since when bytes wait that the peer does not take.
     blocked_since: Option<Instant>,
-    /// Is every read outside a request the beginning of a head? Not in HTTP/2.
-    reads_are_heads: bool,
+    /// When there last was something new for the client, or it took some.
+    moved: Instant,
+    /// Bodies of which the client has not yet taken what it was last given.
+    bodies_given: usize,
+    /// In HTTP/2. Otherwise every read outside a request is the beginning of a head.
+    frames: Option<Frames>,
 }
 
 /// What [`Activity`] looks like now.
@@ -155,17 +245,33 @@ pub(super) enum Doing {
 }
 
 impl Activity {
-    pub(super) fn new(reads_are_heads: bool) -> Self {
-        let idle_since = clock::now();
-        let state = State { active: 0, idle_since, head_since: None, blocked_since: None, reads_are_heads };
+    pub(super) fn new() -> Self {
+        let now = clock::now();
+        let state = State {
+            active: 0,
+            idle_since: now,
+            head_since: None,
+            blocked_since: None,
+            moved: now,
+            bodies_given: 0,
+            frames: None,
+        };
         Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// What is read from now on is HTTP/2, preface and all.
+    pub(super) fn expect_frames(&self) {
+        self.lock().frames = Some(Frames::new(clock::now()));
     }
 
     /// A request begins; it lasts until the guard is dropped.
     pub(super) fn begin(&self) -> Busy {
         let mut state = self.lock();
         state.active += 1;
-        state.head_since = None;
+        match &mut state.frames {
+            Some(frames) => frames.pay(PAID_BY_REQUEST),
+            None => state.head_since = None,
+        }
         drop(state);
         Busy(self.clone())
     }
@@ -183,19 +289,61 @@ impl Activity {
         self.lock().blocked_since
     }
 
-    fn read(&self, bytes: &[u8]) {
-        if is_blank(bytes) {
-            return;
-        }
+    /// Since when the client has taken nothing of any answer, although each has something for it.
+    pub(super) fn untaken_since(&self) -> Option<Instant> {
+        let state = self.lock();
+        (state.active > 0 && state.bodies_given == state.active).then_some(state.moved)
+    }
+
+    /// Does the client send control frames for their own sake?
+    pub(super) fn is_flood(&self) -> bool {
+        self.lock().frames.as_ref().is_some_and(Frames::is_flood)
+    }
+
+    /// A body has given so many bytes, or none but an answer's head, and is asked for more when the client has taken
+    /// them.
+    pub(super) fn body_gives(&self, bytes: usize) {
         let mut state = self.lock();
-        if state.reads_are_heads && state.active == 0 && state.head_since.is_none() {
+        state.bodies_given += 1;
+        state.moved = clock::now();
+        if let Some(frames) = &mut state.frames {
+            frames.pay(PAID_BY_FRAME + bytes / 32);
+        }
+    }
+
+    /// What a body has given was taken, or will not be.
+    pub(super) fn body_given(&self) {
+        self.lock().bodies_given -= 1;
+    }
+
+    fn read(&self, bytes: &[u8]) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let begins = match &mut state.frames {
+            Some(frames) => {
+                let now = clock::now();
+                frames.read(bytes, now);
+                if !frames.is_unfinished() {
+                    state.head_since = None;
+                    return;
+                }
+                true
+            }
+            None => state.active == 0 && !is_blank(bytes),
+        };
+        if begins && state.head_since.is_none() {
             state.head_since = Some(clock::now());
         }
     }
 
-    fn write_blocked(&self, blocked: bool) {
+    fn write_blocked(&self) {
+        self.lock().blocked_since.get_or_insert_with(clock::now);
+    }
+
+    fn wrote(&self) {
         let mut state = self.lock();
-        state.blocked_since = blocked.then(|| state.blocked_since.unwrap_or_else(clock::now));
+        state.blocked_since = None;
+        state.moved = clock::now();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -250,8 +398,9 @@ mod tests {
     #[tokio::test]
     async fn bytes_pass_and_are_noted() {
         let (mut client, server) = pair().await;
-        let activity = Activity::new(true);
-        let mut socket = Socket::new(Arc::new(server), Bytes::new(), activity.clone());
+        let activity = Activity::new();
+        let wire = Wire::new(Arc::new(server), activity.clone());
+        let mut socket = Socket::new(Transport::Plain(wire), Bytes::new(), activity.clone());
         assert!(matches!(activity.doing(), Doing::Idle(_)));
         client.write_all(b"hello").await.unwrap();
         let mut bytes = [0; 5];

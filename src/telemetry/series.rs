@@ -191,6 +191,8 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Methods that are told apart.
+const METHODS: [&str; 9] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"];
 /// The label for what has no series of its own.
 pub(super) const OTHER: &str = "other";
 /// Method and status pairs that are told apart in one lane.
@@ -201,8 +203,6 @@ const RESPONSE_SERIES_MAX: usize = 50;
 const NO_STATUS: u16 = 0;
 /// Stands for "some other status": no status is 1.
 const OTHER_STATUS: u16 = 1;
-/// Methods that are told apart.
-const METHODS: [&str; 9] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"];
 const RETRY_REASONS: [RetryReason; 3] = [RetryReason::Throttled, RetryReason::Overloaded, RetryReason::Stale];
 const REFUSAL_REASONS: [RefusalReason; 3] =
     [RefusalReason::QueueFull, RefusalReason::Deadline, RefusalReason::Draining];

@@ -142,3 +142,19 @@ async fn large_bodies_pass_both_ways_unchanged() {
     assert_eq!(response.status, 200);
     assert!(response.body == large, "{} bytes came back", response.body.len());
 }
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_is_gone_in_time() {
+    let origin = Origin::start(|_| {
+        let mut bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n".to_vec();
+        bytes.resize(bytes.len() + 50_000_000, b'x');
+        Reply::Bytes(bytes)
+    })
+    .await;
+    let stall = |proxy: &mut tidegate::config::ProxySettings| proxy.write_stall = Duration::from_millis(500);
+    let through = Through::with(origin.address, stall, fixed(1e4));
+    let mut client = Client::connect(through.address).await;
+    client.send(request("GET", "/", "", "")).await;
+    eventually("it is served", || through.proxy.connections() == 1).await;
+    eventually("it is gone", || through.proxy.connections() == 0).await;
+}

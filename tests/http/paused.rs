@@ -20,7 +20,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tidegate::config::Config;
 use tidegate::gate::{Timer, clock};
-use tidegate::proxy::{Client, Proxy};
+use tidegate::proxy::{Client, Peer, Proxy};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::task::JoinSet;
 
@@ -97,7 +97,7 @@ impl AsyncWrite for Pipe {
 }
 
 /// Where requests come from.
-const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const PEER: Peer = Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), over_tls: false };
 
 /// A proxy, its origin, and what it tells.
 struct World {
@@ -210,7 +210,7 @@ fn a_request_body_that_stops_is_a_408_after_half_a_minute() {
         let sending = async {
             for _ in 0..3 {
                 tokio::time::sleep(Duration::from_secs(20)).await;
-                sender.send_data(Bytes::from_static(b"abc")).await.unwrap();
+                sender.send_data(Bytes::from(vec![b'x'; 20_000])).await.unwrap();
             }
             std::future::pending::<()>().await;
         };

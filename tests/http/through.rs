@@ -8,7 +8,7 @@ use tidegate::control::{Event, LanesSettings, LawName, Rate};
 use tidegate::control::{Lanes, RetryReason};
 use tidegate::gate::{Gate, Timer, clock};
 use tidegate::observe::{Attempt, Exchange, Observer};
-use tidegate::proxy::{Client, CredentialKey, Parts, Proxy, accept, clients};
+use tidegate::proxy::{Client, CredentialKey, Identity, Parts, Proxy, accept, clients};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -85,7 +85,8 @@ pub(crate) fn proxy(config: &Config, clients: Vec<Client>) -> (Proxy, Gate, Arc<
     let observer: Arc<dyn Observer> = Arc::<Told>::clone(&told);
     let gate = Gate::new(Lanes::new(config.lanes.clone(), clock::now()), Arc::clone(&observer));
     let credentials = CredentialKey::new([1; 32]);
-    let parts = Parts { config, gate: gate.clone(), clients, credentials };
+    let identity = config.tls.as_ref().map(|tls| Identity::load(tls).unwrap());
+    let parts = Parts { config, gate: gate.clone(), clients, credentials, identity };
     (Proxy::new(parts, observer), gate, told)
 }
 

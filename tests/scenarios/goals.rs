@@ -64,6 +64,7 @@ pub(crate) fn set(goals: &Goals) -> Vec<Goal> {
         most("client_errors", Of::Worst, Some(goals.client_errors_max)),
         least("utilisation", Of::Median, goals.utilisation_min),
         least("utilisation", Of::Worst, goals.worst_utilisation_min),
+        most("utilisation", Of::Median, goals.utilisation_max),
         least("utilisation_after_refresh", Of::Median, goals.utilisation_after_refresh_min),
         least("fairness", Of::Median, goals.fairness_min),
         least("fairness", Of::Worst, goals.worst_fairness_min),

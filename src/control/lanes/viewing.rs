@@ -26,6 +26,7 @@ impl Lane {
             pinned: self.node.pinned(),
             limit,
             limit_per: limit_per.unwrap_or_default(),
+            announced: self.node.law.announced(now),
             above,
             queue_depth: self.queue.len(),
             classes: self.classes(settings),
@@ -35,6 +36,15 @@ impl Lane {
             throttled_total: self.throttled_total,
             paused_seconds: (self.node.paused_until() - now).max(paused),
         }
+    }
+
+    /// Seconds until the queue has drained, for a Retry-After: whole, at least 1, at most a minute.
+    pub(in crate::control) fn drain_seconds(&self, shared: &Shared, now: f64) -> f64 {
+        let waiting = self.queue.len() as f64;
+        let own = (self.node.paused_until() - now).max(0.0) + waiting * self.node.pace().interval_seconds();
+        let above =
+            shared.part(&self.key, self.index, now).map_or(0.0, |(pace, pause)| pause + waiting / pace);
+        own.max(above).ceil().clamp(1.0, 60.0)
     }
 
     fn classes(&self, settings: &LanesSettings) -> Vec<ClassView> {

@@ -83,6 +83,9 @@ impl Learnt {
             let rate = self.history.recent(at, from).max(0.25 * self.rate);
             Reading { short: rate, long: rate, span_seconds: at - from }
         };
+        if let Some(reading) = self.brief_reading(at) {
+            return reading;
+        }
         if self.starting {
             return over((at - 1.0).max(self.born - 1e-6));
         }

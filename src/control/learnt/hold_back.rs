@@ -5,7 +5,7 @@
 //! apart, until one gets through. A Retry-After of two seconds or more says how long the budget is gone.
 
 use super::window::Block;
-use crate::control::law::doubled;
+use crate::control::rate::doubled;
 use crate::control::retry::PAUSING_SECONDS;
 
 /// A light pause lasts as long as so many departures, within these bounds.

@@ -136,7 +136,9 @@ impl History {
             if span < SPAN_SECONDS_MIN {
                 continue;
             }
-            if span > SPAN_SECONDS_MAX && long.is_some() {
+            // At a thousand a second the record holds less than the longest span: what it has dropped cannot be counted.
+            let is_forgotten = self.accepted.len() >= ACCEPTED_MAX && self.accepted.front() > Some(&from);
+            if is_forgotten || (span > SPAN_SECONDS_MAX && long.is_some()) {
                 break;
             }
             let count = self.accepted_in(from, at);
@@ -183,5 +185,32 @@ fn push_sorted(to: &mut VecDeque<f64>, item: f64, max: usize) {
     to.insert(at, item);
     while to.len() > max {
         to.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `count` accepted requests, evenly over `seconds` from `from`.
+    fn accepted(history: &mut History, count: u32, from: f64, seconds: f64) {
+        for n in 0..count {
+            let at = from + seconds * f64::from(n) / f64::from(count);
+            let stamp = history.sent(at);
+            history.answered(at, stamp, Answer::Accepted);
+            assert!(history.commit(at).is_some());
+        }
+    }
+
+    #[test]
+    fn a_span_longer_than_the_record_is_no_measure() {
+        let mut history = History::default();
+        history.saturated(0.0);
+        accepted(&mut history, 20_000, 0.0, 20.0);
+        history.saturated(20.0);
+        accepted(&mut history, 8_000, 20.0, 8.0);
+        let reading = history.measure(28.0).unwrap();
+        assert!((reading.long - 1000.0).abs() < 1.0, "{reading:?}");
+        assert!((reading.span_seconds - 8.0).abs() < 1e-9, "{reading:?}");
     }
 }

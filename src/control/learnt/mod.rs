@@ -18,6 +18,7 @@
 mod contended;
 mod episode;
 mod fit;
+mod headroom;
 mod hold_back;
 mod measure;
 mod observed;
@@ -36,8 +37,8 @@ use self::hold_back::HoldBack;
 use self::measure::History;
 use self::round::{Held, Rounds};
 use self::window::{Block, Blocks, LongWindow};
-use super::law::{Answer, Shift, Stamp, doubled};
-use super::rate::Rate;
+use super::law::{Answer, Shift, Stamp};
+use super::rate::{Rate, doubled};
 use super::settings::LawSettings;
 use std::collections::VecDeque;
 
@@ -80,6 +81,11 @@ pub(super) struct Learnt {
     /// Departures above the known limit that have not been made by a probe yet.
     surplus: f64,
     shift: Option<Shift>,
+    /// The share of a known limit that stays unused between probes, and since when the last probe goes beyond it.
+    headroom: f64,
+    beyond_since: f64,
+    /// Requests that may leave at once, out of a budget that was saved.
+    at_once: u32,
     episode_at: f64,
     refused_at: f64,
     episodes: u32,
@@ -129,6 +135,9 @@ impl Learnt {
             climbing: false,
             surplus: 0.0,
             shift: None,
+            headroom: settings.headroom,
+            beyond_since: f64::NEG_INFINITY,
+            at_once: settings.at_once(),
             episode_at: f64::NEG_INFINITY,
             refused_at: f64::NEG_INFINITY,
             episodes: 0,
@@ -151,7 +160,8 @@ impl Learnt {
     }
 
     pub(super) fn current_rate(&self) -> f64 {
-        self.window.map_or(self.rate, |window| self.rate.min(window.rate()))
+        let rate = self.eased_rate();
+        self.window.map_or(rate, |window| rate.min(window.rate() * (1.0 - self.headroom)))
     }
 
     pub(super) fn is_starting(&self) -> bool {
@@ -189,10 +199,14 @@ impl Learnt {
             self.note_busy(now);
         }
         self.was_waiting = waiting > 0;
+        let eased = self.is_eased();
         if waited && elapsed > 0.0 {
             self.grow(elapsed.min(5.0));
         }
-        self.rate
+        if eased && !self.is_eased() {
+            self.go_beyond(now);
+        }
+        self.eased_rate()
     }
 
     /// A limit that was not used up is not measured: saturations before an idle time say nothing of what came after.
@@ -212,6 +226,7 @@ impl Learnt {
         } else {
             self.pressed += elapsed;
             match self.rounds.held() {
+                _ if self.is_eased() => (),
                 Some(held) => self.grow_held(held, elapsed),
                 None => self.grow_servo(elapsed),
             }
@@ -236,8 +251,8 @@ impl Learnt {
         if self.window.is_some_and(|window| self.rate > 11.0 * window.rate()) {
             return;
         }
-        self.rate *= 1.0 + self.step * elapsed / self.hold.max(1.0);
-        let beyond = self.pressed - 1.6 * self.hold;
+        self.rate *= 1.0 + self.step * elapsed / self.creep_seconds().unwrap_or(self.hold).max(1.0);
+        let beyond = self.pressed - self.creep_seconds().map_or(1.6 * self.hold, |creep| self.hold + creep);
         if beyond > 0.0 {
             self.climb(beyond, elapsed);
         }
@@ -253,7 +268,10 @@ impl Learnt {
     /// Nothing may leave before this; one that `need_not` wait with the others leaves light pauses to them.
     pub(super) fn hold_until(&mut self, now: f64, waiting: usize, need_not: bool) -> f64 {
         let budget = match &mut self.window {
-            Some(window) => window.earliest(now, waiting, &self.history),
+            Some(window) => {
+                let (headroom, at_once) = (self.headroom, self.at_once);
+                window.earliest(now, waiting, &self.history, headroom, at_once)
+            }
             None => f64::NEG_INFINITY,
         };
         if need_not && self.hold_back.is_light() { budget } else { self.hold_back.until().max(budget) }
@@ -332,7 +350,7 @@ impl Learnt {
     }
 
     pub(super) fn keeps_phase(&self) -> bool {
-        self.rounds.held().is_some_and(|held| self.phase_matters(held.rate))
+        !self.is_eased() && self.rounds.held().is_some_and(|held| self.phase_matters(held.rate))
     }
 
     /// Departures at `rate` are further apart than arrivals scatter.

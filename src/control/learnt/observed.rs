@@ -15,7 +15,7 @@ use super::measure::History;
 use crate::control::announcement::{AnnouncedBy, Announcement};
 use crate::control::law::{Answer, Stamp};
 use crate::control::ledger::Ledgers;
-use crate::control::{LawName, LimitModel, LimitSource, LimitView};
+use crate::control::{AnnouncedView, LawName, LimitModel, LimitSource, LimitView};
 use std::collections::VecDeque;
 
 /// Refusals closer together than this are one episode.
@@ -31,6 +31,8 @@ pub(in crate::control) struct Observed {
     /// The law that would have paced.
     name: LawName,
     ledgers: Ledgers,
+    /// The share of a limit that it would leave unused.
+    headroom: f64,
     history: History,
     /// As the API said in words: requests, the window in seconds, who said it.
     told: Option<(u32, f64, LimitSource)>,
@@ -47,11 +49,12 @@ pub(in crate::control) struct Observed {
 }
 
 impl Observed {
-    /// Nothing was seen yet by a lane that `name` would pace.
-    pub(in crate::control) fn new(name: LawName) -> Self {
+    /// Nothing was seen yet by a lane that `name` would pace, and whose limit it would leave the share `headroom` of.
+    pub(in crate::control) fn new(name: LawName, headroom: f64) -> Self {
         Self {
             name,
             ledgers: Ledgers::default(),
+            headroom,
             history: History::default(),
             told: None,
             before: None,
@@ -74,7 +77,7 @@ impl Observed {
         announced
             .or_else(|| self.told.map(|(requests, seconds, _)| f64::from(requests) / seconds))
             .or_else(|| self.measured())
-            .unwrap_or(self.used)
+            .map_or(self.used, |limit| limit * (1.0 - self.headroom))
     }
 
     fn measured(&self) -> Option<f64> {
@@ -137,6 +140,11 @@ impl Observed {
         self.history.saturated(at);
         self.episode_at = at;
         self.episodes = self.episodes.saturating_add(1);
+    }
+
+    /// What the API announces.
+    pub(in crate::control) fn announced(&self, now: f64) -> Vec<AnnouncedView> {
+        self.ledgers.views(now)
     }
 
     /// The limit in numbers: requests, and the window in seconds.
@@ -202,7 +210,7 @@ mod tests {
     #[test]
     fn the_limit_is_measured_where_more_is_wanted_than_it_gives() {
         for (limit, wanted) in [((10, 1.0), 25.0), ((300, 60.0), 12.0), ((100, 1.0), 130.0)] {
-            let mut law = Observed::new(LawName::Learnt);
+            let mut law = Observed::new(LawName::Learnt, 0.0);
             watch(&mut law, wanted, 300.0, limit);
             let rate = f64::from(limit.0) / limit.1;
             assert!((law.pace() - rate).abs() < 0.06 * rate, "{limit:?}: {}", law.pace());
@@ -213,7 +221,7 @@ mod tests {
 
     #[test]
     fn one_episode_says_only_what_was_let_through_before() {
-        let mut law = Observed::new(LawName::Learnt);
+        let mut law = Observed::new(LawName::Learnt, 0.0);
         watch(&mut law, 12.0, 40.0, (300, 60.0));
         let limit = law.limit().unwrap();
         assert!((limit.requests - 12.0).abs() < 1.0 && limit.confidence < 0.2, "{limit:?}");
@@ -222,7 +230,7 @@ mod tests {
 
     #[test]
     fn no_refusal_is_no_limit_and_the_pace_is_what_gets_through() {
-        let mut law = Observed::new(LawName::Learnt);
+        let mut law = Observed::new(LawName::Learnt, 0.0);
         watch(&mut law, 30.0, 20.0, (1_000, 1.0));
         assert_eq!((law.limit(), law.believes()), (None, None));
         assert!((law.pace() - 30.0).abs() < 1.0, "{}", law.pace());
@@ -230,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_fell_is_seen() {
-        let mut law = Observed::new(LawName::Learnt);
+        let mut law = Observed::new(LawName::Learnt, 0.0);
         watch(&mut law, 25.0, 60.0, (20, 1.0));
         assert!((law.pace() - 20.0).abs() < 1.5, "{}", law.pace());
         let mut later = Observed { history: History::default(), ..law };
@@ -241,7 +249,7 @@ mod tests {
 
     #[test]
     fn what_the_api_announces_is_taken_as_it_stands() {
-        let mut law = Observed::new(LawName::Learnt);
+        let mut law = Observed::new(LawName::Learnt, 0.0);
         let told = Announcement {
             name: "body".into(),
             requests: 300,

@@ -43,18 +43,30 @@ impl LongWindow {
         f64::from(self.requests) / self.seconds
     }
 
-    /// The next departure that this budget allows; spread evenly while more than a few wait.
-    pub(super) fn earliest(&mut self, now: f64, waiting: usize, history: &History) -> f64 {
+    /// The next departure that this budget, less the share `headroom`, allows; spread evenly while more than a few wait,
+    /// or more than may leave `at_once`.
+    pub(super) fn earliest(
+        &mut self,
+        now: f64,
+        waiting: usize,
+        history: &History,
+        headroom: f64,
+        at_once: u32,
+    ) -> f64 {
         if now > self.next_trial && waiting > 0 {
             self.requests = self.requests.saturating_add(self.extra);
             self.extra = (2 * self.extra).min((self.requests / 8).max(1));
             self.next_trial = now + self.seconds;
         }
-        let oldest = history.unrefused_back(usize::try_from(self.requests).unwrap_or(usize::MAX));
+        // A trial goes up to the budget itself.
+        let reserve = if self.extra > 1 { 0.0 } else { headroom };
+        let usable = share_of(self.requests, 1.0 - reserve);
+        let oldest = history.unrefused_back(usize::try_from(usable).unwrap_or(usize::MAX));
         let room =
             oldest.map_or(f64::NEG_INFINITY, |sent| sent + self.seconds + OVERTAKING * history.jitter());
+        let few = usize::try_from(at_once).unwrap_or(usize::MAX).max(3);
         let even = match history.unrefused_back(1) {
-            Some(last) if waiting > 3 => last + 0.995 / self.rate(),
+            Some(last) if waiting > few => last + 0.995 / (self.rate() * (1.0 - reserve)),
             _ => f64::NEG_INFINITY,
         };
         room.max(even)
@@ -68,6 +80,12 @@ impl LongWindow {
             self.next_trial = now + 6.0 * self.seconds;
         }
     }
+}
+
+/// So many of `requests`, at least one.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a u32 is a u32")]
+fn share_of(requests: u32, share: f64) -> u32 {
+    ((f64::from(requests) * share) as u32).max(1)
 }
 
 /// One block, from its first refusal to the first request that got through again.

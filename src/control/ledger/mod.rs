@@ -23,7 +23,8 @@ use super::announcement::{AnnouncedBy, Announcement};
 use super::jitter::Jitter;
 use super::law::Answer;
 use super::retry::PAUSING_SECONDS;
-use super::ticket::{LimitSource, LimitView};
+use super::settings::LawSettings;
+use super::ticket::{AnnouncedView, LimitSource, LimitView};
 use std::collections::BTreeMap;
 
 /// Limits that one node keeps ledgers of; a further one takes the place of the one unseen for longest.
@@ -48,6 +49,9 @@ pub(super) struct Ledgers {
     jitter: Jitter,
     /// The API said not before this.
     pause_until: Option<f64>,
+    /// The share of each budget that stays unused, and the requests that may leave ahead of the even line.
+    headroom: f64,
+    at_once: u32,
 }
 
 /// What an answer says to the law.
@@ -60,6 +64,11 @@ pub(super) struct Heard {
 }
 
 impl Ledgers {
+    /// Nothing is announced yet.
+    pub(super) fn new(settings: &LawSettings) -> Self {
+        Self { headroom: settings.headroom, at_once: settings.at_once(), ..Self::default() }
+    }
+
     /// Nothing is announced, or was.
     pub(super) fn is_empty(&self) -> bool {
         self.books.is_empty()
@@ -154,7 +163,7 @@ impl Ledgers {
                     (0..self.books.len()).max_by_key(|at| self.books.get(*at).map(|book| book.unseen));
                 self.books.remove(eldest?);
             }
-            self.books.push(book);
+            self.books.push(book.with(self.headroom, self.at_once));
         }
         let jitter = self.jitter.seconds();
         let book = self.books.iter_mut().find(|book| is_of(book, told))?;
@@ -205,7 +214,7 @@ impl Ledgers {
     /// Until when nothing can leave, as far as that is known: the API said so, or a budget is spent.
     pub(super) fn blocked_until(&self) -> f64 {
         let flying = self.flying.len();
-        let spent = self.timed().filter(|book| book.left(flying) < 1.0).map(Book::blocked_until);
+        let spent = self.timed().filter(|book| book.to_spend(flying) < 1.0).map(Book::blocked_until);
         spent.chain(self.pause_until).fold(f64::NEG_INFINITY, f64::max)
     }
 
@@ -222,13 +231,23 @@ impl Ledgers {
 
     /// The slowest ledger's even pace, in requests/s.
     pub(super) fn pace(&self) -> Option<f64> {
-        self.timed().map(|book| (book.even() - book.others()).max(0.0)).min_by(f64::total_cmp)
+        let even = |book: &Book| book.even() * (1.0 - self.headroom);
+        self.timed().map(|book| (even(book) - book.others()).max(0.0)).min_by(f64::total_cmp)
     }
 
     /// The tightest limit in numbers: requests, and the window in seconds.
     pub(super) fn believes(&self) -> Option<(f64, f64)> {
         let book = self.tightest()?;
         Some((f64::from(book.requests), book.seconds()))
+    }
+
+    /// Each announced limit as it was last told; of several by one name the newest.
+    pub(super) fn views(&self, now: f64) -> Vec<AnnouncedView> {
+        let flying = self.flying.len();
+        let mut books: Vec<&Book> = self.books.iter().collect();
+        books.sort_by(|a, b| a.name.cmp(&b.name).then(a.unseen.cmp(&b.unseen)));
+        books.dedup_by(|later, kept| later.name == kept.name);
+        books.into_iter().map(|book| book.view(now, flying)).collect()
     }
 
     fn tightest(&self) -> Option<&Book> {

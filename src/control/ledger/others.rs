@@ -32,9 +32,16 @@ pub(super) struct Others {
     /// The fair pace, and when it was brought forward.
     share: Option<f64>,
     shared_at: f64,
+    /// Requests that may leave at once: counts may be seen out of order by so many more.
+    at_once: f64,
 }
 
 impl Others {
+    /// Nobody is known; of ours, `at_once` may leave together.
+    pub(super) fn beside(at_once: u32) -> Self {
+        Self { at_once: f64::from(at_once), ..Self::default() }
+    }
+
     /// One of ours, sent at `sent_at`, was counted.
     pub(super) fn counted(&mut self, sent_at: f64) {
         while self.own.len() >= OWN_MAX {
@@ -61,7 +68,7 @@ impl Others {
             return;
         }
         let own = (self.own_in(from, sent_at) + flying) as f64;
-        let foreign = (f64::from(used) - f64::from(first) - own - NOISE).max(0.0);
+        let foreign = (f64::from(used) - f64::from(first) - own - NOISE.max(self.at_once)).max(0.0);
         // This window's average, in which what was known before it counts like so many seconds more.
         self.rate = match self.before {
             Some(before) => (before * REMEMBERED + foreign) / (REMEMBERED + span),
@@ -72,7 +79,7 @@ impl Others {
     /// The counter of the last `seconds` said `used` to a request sent at `sent_at`.
     pub(super) fn read_sliding(&mut self, sent_at: f64, used: u32, flying: usize, seconds: f64) {
         let own = (self.own_in(sent_at - seconds, sent_at) + flying) as f64;
-        let foreign = (f64::from(used) - own - NOISE).max(0.0);
+        let foreign = (f64::from(used) - own - NOISE.max(self.at_once)).max(0.0);
         self.rate += 0.05 * (foreign / seconds - self.rate);
     }
 

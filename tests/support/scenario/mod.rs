@@ -46,6 +46,12 @@ pub(crate) struct Scenario {
     /// The operator says that others use the limit.
     #[serde(default)]
     pub(crate) shared: bool,
+    /// The share of a limit that stays unused.
+    #[serde(default)]
+    pub(crate) headroom: f64,
+    /// Requests that an idle lane may send at once.
+    #[serde(default)]
+    pub(crate) burst: Option<u32>,
     /// What the operator lets lanes reach.
     #[serde(default)]
     pub(crate) ceiling: Option<String>,
@@ -258,6 +264,8 @@ pub(crate) struct Moved {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Goals {
     pub(crate) utilisation_min: Option<f64>,
+    /// No more of the limit is used than that.
+    pub(crate) utilisation_max: Option<f64>,
     pub(crate) worst_utilisation_min: Option<f64>,
     pub(crate) refused_share_max: Option<f64>,
     pub(crate) worst_refused_share_max: Option<f64>,

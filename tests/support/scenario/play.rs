@@ -6,7 +6,7 @@ use crate::closed_loop::{
 };
 use tidegate::control::{
     ClassId, ClassSettings, LanesSettings, LawName, Level, LimitModel, LimitSource, Memory, MemoryNumber,
-    Quota,
+    Quota, Shape,
 };
 use tidegate::sim::limits::{Limiter, Limits, Model};
 
@@ -32,6 +32,10 @@ pub(crate) fn ours(scenario: &Scenario) -> Box<dyn Machine> {
         settings.law.fixed_rate = rate.parse::<Quota>().expect("a rate").rate();
     }
     settings.law.shared = scenario.shared;
+    settings.law.headroom = scenario.headroom;
+    if let Some(burst) = scenario.burst {
+        (settings.law.shape, settings.law.burst) = (Shape::Burst, burst);
+    }
     settings.ceiling = scenario.ceiling.as_ref().map(|text| text.parse().expect("a ceiling"));
     let class =
         |production: super::Production| ClassSettings { name: "production".into(), share: production.share };

@@ -10,7 +10,7 @@ mod timing;
 use super::doubt::Doubt;
 use super::others::Others;
 use super::window::{Fit, Rounding, Window};
-use crate::control::{AnnouncedBy, Announcement, LimitModel};
+use crate::control::{AnnouncedBy, AnnouncedView, Announcement, LimitModel};
 use std::sync::Arc;
 
 /// Others who would spend less than this in a window are nobody.
@@ -66,6 +66,10 @@ pub(super) struct Book {
     pub(super) unseen: u32,
     /// Refusals that it did not foresee, lately.
     pub(super) strikes: u32,
+    /// Requests of the budget that stay unused.
+    reserve: f64,
+    /// Requests that may leave at once ahead of the even line.
+    at_once: u32,
 }
 
 /// The request that an answer is to.
@@ -114,7 +118,19 @@ impl Book {
             gap_min: f64::INFINITY,
             unseen: 0,
             strikes: 0,
+            reserve: 0.0,
+            at_once: 1,
         })
+    }
+
+    /// A book that leaves the share `headroom` of its budget unused, and lets `at_once` requests go ahead of its line.
+    pub(super) fn with(self, headroom: f64, at_once: u32) -> Self {
+        Self {
+            reserve: headroom * f64::from(self.requests),
+            at_once,
+            others: Others::beside(at_once),
+            ..self
+        }
     }
 
     /// Can requests be timed by it?
@@ -182,6 +198,23 @@ impl Book {
         f64::from(self.requests) - f64::from(self.used) - flying as f64
     }
 
+    /// As [`Book::left`], without what stays unused.
+    pub(super) fn to_spend(&self, flying: usize) -> f64 {
+        self.left(flying) - self.reserve
+    }
+
+    /// As it is shown, with `flying` requests out.
+    pub(super) fn view(&self, now: f64, flying: usize) -> AnnouncedView {
+        let reset = (self.window.hi - now).max(0.0);
+        AnnouncedView {
+            name: Arc::clone(&self.name),
+            requests: self.requests,
+            remaining: self.left(flying).max(0.0),
+            reset_seconds: self.window.hi.is_finite().then_some(reset),
+            window_seconds: self.seconds(),
+        }
+    }
+
     /// The latest moment at which the window ends.
     pub(super) fn end(&self) -> f64 {
         self.window.hi
@@ -235,7 +268,14 @@ impl Book {
             self.first_at = now;
         }
         self.window_told = told.window.map(|window| window.as_secs_f64()).or(self.window_told);
-        let (Some(used), true) = (told.used, sent_at > self.told_at) else { return Known::Nothing };
+        let Some(used) = told.used else { return Known::Nothing };
+        if sent_at <= self.told_at {
+            // Of requests that left together, in any order, the largest count of this window is the newest.
+            if self.at_once > 1 && !self.slides && sent_at >= self.opened.0 {
+                self.used = self.used.max(used);
+            }
+            return Known::Nothing;
+        }
         if self.slides {
             self.hear_sliding(now, sent_at, used, flying, told);
             return Known::Nothing;

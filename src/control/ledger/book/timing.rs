@@ -55,7 +55,7 @@ impl Book {
         let kept = if self.window.rounding == Rounding::Unknown { 1.0 } else { 0.0 };
         let others = self.others();
         let margin = if others > 0.0 { 1.0 } else { 0.0 };
-        let left = self.left(flying) - kept - margin;
+        let left = self.to_spend(flying) - kept - margin;
         if now >= end || left < 1.0 {
             return self.doubt.until(self.window.hi + guard);
         }
@@ -67,8 +67,13 @@ impl Book {
             self.others.share(now, left / rest)
         } else {
             let (opened_at, found) = self.opened;
-            let line = found * rest / (end - opened_at).max(rest);
+            let line = (found - self.reserve).max(0.0) * rest / (end - opened_at).max(rest);
             let ahead = line - left;
+            let at_once = f64::from(self.at_once);
+            if at_once > 1.0 && ahead < at_once && waiting as f64 <= at_once {
+                // Announced is certain: what leaves now leaves less for later, and no more than that.
+                return self.last;
+            }
             let credit = CREDIT * line;
             if ahead < credit && waiting as f64 <= credit - ahead {
                 CREDIT_SPEED * left / rest
@@ -82,12 +87,12 @@ impl Book {
 
     /// As [`Book::ready_at`], of a log: evenly, a little below the limit, and only while the count leaves room.
     fn ready_sliding(&self, now: f64, flying: usize, guard: f64) -> f64 {
-        let room = if self.left(flying) >= 1.0 || now >= self.window.hi + guard {
+        let room = if self.to_spend(flying) >= 1.0 || now >= self.window.hi + guard {
             f64::NEG_INFINITY
         } else {
             self.doubt.until(self.window.hi + guard)
         };
-        let budget = f64::from(self.requests);
+        let budget = f64::from(self.requests) - self.reserve;
         let pace =
             (budget - (KEPT_SLIDING * budget).clamp(1.0, 2.0)).max(0.5) / self.seconds() - self.others();
         room.max(self.last + 1.0 / pace.max(0.05 * self.even()))

@@ -1,11 +1,14 @@
 //! Every metric of the program: names, labels, help texts and bounds, here and nowhere else.
 
+mod announced;
+
 use super::levels::Levels;
 use super::registered::{counter, gauge, registered};
 use super::series::{LaneSeries, OTHER, Series, method_label};
 use super::sink;
 use crate::control::{Event, LaneView, Mode, NodeView};
 use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
+use announced::AnnouncedGauges;
 use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -60,6 +63,7 @@ struct Gauges {
     shared_limits: IntGauge,
     paused: GaugeVec,
     observed: IntGaugeVec,
+    announced: AnnouncedGauges,
     lanes: IntGauge,
     lanes_max: IntGauge,
     queue_tickets_max: IntGauge,
@@ -273,6 +277,7 @@ impl Gauges {
             )?,
             paused: real("tidegate_lane_paused_seconds", "For how much longer the lane holds back.")?,
             observed: whole("tidegate_lane_observed", "1 in a dry run (mode observe), else 0.", "lane")?,
+            announced: AnnouncedGauges::new(registry)?,
             shared_limit: shared("tidegate_shared_limit_requests_per_second", "A limit that lanes share.")?,
             shared_pace: shared(
                 "tidegate_shared_pace_requests_per_second",
@@ -332,6 +337,7 @@ impl Gauges {
         self.shared_pace.reset();
         self.paused.reset();
         self.observed.reset();
+        self.announced.reset();
     }
 
     /// Lanes that share the label `other` are summed; of their limits none can be told.
@@ -359,6 +365,9 @@ impl Gauges {
         }
         let paused: Gauge = self.paused.with_label_values(&[label]);
         paused.set(paused.get().max(lane.paused_seconds));
+        if label != OTHER {
+            self.announced.tell(label, &lane.announced);
+        }
         if let Some(limit) = lane.limit.as_ref().filter(|limit| label != OTHER && limit.window_seconds > 0.0)
         {
             self.limit.with_label_values(&[label]).set(limit.requests / limit.window_seconds);
@@ -392,7 +401,7 @@ const UPSTREAM_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{ClassView, LaneKey, Level, LimitView, RefusalReason, RetryReason};
+    use crate::control::{AnnouncedView, ClassView, LaneKey, Level, LimitView, RefusalReason, RetryReason};
     use crate::control::{LawName, LimitModel, LimitSource, NodeOrigin};
     use http::{Method, StatusCode};
     use std::time::Duration;
@@ -432,6 +441,13 @@ mod tests {
                 confidence: 0.9,
                 says: "300/min".into(),
             }),
+            announced: vec![AnnouncedView {
+                name: "minute".into(),
+                requests: 300,
+                remaining: 17.0,
+                reset_seconds: Some(12.5),
+                window_seconds: 60.0,
+            }],
             queue_depth,
             classes: vec![ClassView { name: "production".into(), share: 0.5, queue_depth: 1 }],
             in_flight: 2,
@@ -507,6 +523,10 @@ mod tests {
             r#"tidegate_lane_pace_requests_per_second{lane="messages@3f9a"} 9.5"#,
             r#"tidegate_lane_limit_requests_per_second{lane="messages@3f9a"} 5"#,
             r#"tidegate_lane_paused_seconds{lane="messages@3f9a"} 1.5"#,
+            r#"tidegate_announced_requests{lane="messages@3f9a",limit="minute"} 300"#,
+            r#"tidegate_announced_remaining_requests{lane="messages@3f9a",limit="minute"} 17"#,
+            r#"tidegate_announced_reset_seconds{lane="messages@3f9a",limit="minute"} 12.5"#,
+            r#"tidegate_announced_window_seconds{lane="messages@3f9a",limit="minute"} 60"#,
             r#"tidegate_queue_wait_seconds_bucket{lane="messages@3f9a",le="0.2"} 1"#,
             r#"tidegate_class_queue_wait_seconds_bucket{class="other",le="0.2"} 1"#,
             r#"tidegate_class_queue_wait_seconds_count{class="production"} 1"#,

@@ -1,0 +1,183 @@
+//! Where an HTTP/2 client's bytes stand between its frames, and how much of them is neither requests nor bodies.
+//!
+//! # Why
+//! A client may begin a connection or a head and never end it, or send control frames without end: h2 bounds what each
+//! of them costs in memory, and waits for ever for the first and works for ever on the second.
+
+use super::opening::PREFACE;
+use std::time::Instant;
+
+/// Follows the bytes that a client sends.
+#[derive(Debug)]
+pub(super) struct Frames {
+    preface_left: usize,
+    /// What came of a frame's header.
+    header: [u8; HEADER],
+    header_len: usize,
+    /// What is missing of the frame's payload.
+    payload_left: usize,
+    /// The first frame, which has to be SETTINGS, is complete.
+    begun: bool,
+    /// A head's first frame was not its last.
+    in_head: bool,
+    /// Bytes of control frames that nothing has paid for, as of `drained`.
+    unpaid: usize,
+    drained: Instant,
+}
+
+impl Frames {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            preface_left: PREFACE.len(),
+            header: [0; HEADER],
+            header_len: 0,
+            payload_left: 0,
+            begun: false,
+            in_head: false,
+            unpaid: 0,
+            drained: now,
+        }
+    }
+
+    /// These bytes came.
+    pub(super) fn read(&mut self, mut bytes: &[u8], now: Instant) {
+        let preface = self.preface_left.min(bytes.len());
+        self.preface_left -= preface;
+        bytes = bytes.get(preface..).unwrap_or_default();
+        let seconds = now.saturating_duration_since(self.drained).as_secs();
+        if seconds > 0 {
+            self.drained = now;
+            self.pay(usize::try_from(seconds).unwrap_or(usize::MAX).saturating_mul(BYTES_PER_SECOND));
+        }
+        while !bytes.is_empty() {
+            if self.header_len < HEADER {
+                let count = (HEADER - self.header_len).min(bytes.len());
+                let (part, rest) = bytes.split_at(count);
+                if let Some(room) = self.header.get_mut(self.header_len..self.header_len + count) {
+                    room.copy_from_slice(part);
+                }
+                self.header_len += count;
+                bytes = rest;
+                if self.header_len < HEADER {
+                    return;
+                }
+                self.payload_left = self.length();
+            }
+            let count = self.payload_left.min(bytes.len());
+            self.payload_left -= count;
+            bytes = bytes.get(count..).unwrap_or_default();
+            if self.payload_left == 0 {
+                self.end_of_frame();
+            }
+        }
+    }
+
+    /// Is something unfinished that a client sends in one go: its first words, a head, a control frame?
+    pub(super) fn is_unfinished(&self) -> bool {
+        let in_control = self.header_len == HEADER && self.kind() != DATA;
+        !self.begun || self.in_head || in_control
+    }
+
+    /// Something was done that control frames belong to.
+    pub(super) fn pay(&mut self, bytes: usize) {
+        self.unpaid = self.unpaid.saturating_sub(bytes);
+    }
+
+    /// Are there far more control frames than anything that was asked for explains?
+    pub(super) fn is_flood(&self) -> bool {
+        self.unpaid > UNPAID_MAX
+    }
+
+    fn end_of_frame(&mut self) {
+        self.header_len = 0;
+        self.begun = true;
+        let [_, _, _, kind, flags, ..] = self.header;
+        match kind {
+            HEADERS | CONTINUATION => self.in_head = flags & END_HEADERS == 0,
+            DATA => (),
+            _ => self.unpaid = self.unpaid.saturating_add(HEADER + self.length()),
+        }
+    }
+
+    fn kind(&self) -> u8 {
+        self.header[3]
+    }
+
+    fn length(&self) -> usize {
+        let [a, b, c, ..] = self.header.map(usize::from);
+        a << 16 | b << 8 | c
+    }
+}
+
+/// A frame's length, type, flags and stream (RFC 9113 4.1).
+const HEADER: usize = 9;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
+
+/// What a client may send of control frames in one go: some sixty thousand pings.
+const UNPAID_MAX: usize = 1024 * 1024;
+/// And all the time: sixty pings a second.
+const BYTES_PER_SECOND: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::clock;
+    use std::time::Duration;
+
+    fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
+        let length = u32::try_from(payload).unwrap().to_be_bytes();
+        let mut bytes = length[1..].to_vec();
+        bytes.extend([kind, flags, 0, 0, 0, 1]);
+        bytes.resize(HEADER + payload, 0);
+        bytes
+    }
+
+    #[test]
+    fn what_is_unfinished_is_seen_however_it_is_cut() {
+        for cut in 1..40 {
+            let now = clock::now();
+            let mut frames = Frames::new(now);
+            let mut read = |bytes: &[u8]| {
+                bytes.chunks(cut).for_each(|part| frames.read(part, now));
+                frames.is_unfinished()
+            };
+            assert!(read(PREFACE));
+            let settings = frame(4, 0, 12);
+            assert!(read(&settings[..20]));
+            assert!(!read(&settings[20..]));
+            assert!(read(&frame(HEADERS, 0, 30)));
+            assert!(read(&frame(CONTINUATION, 0, 0)));
+            assert!(!read(&frame(CONTINUATION, END_HEADERS, 5)));
+            let data = frame(DATA, 0, 100);
+            assert!(!read(&data[..50]), "bodies have a time of their own");
+            assert!(!read(&data[50..]));
+            assert!(read(&frame(6, 0, 8)[..12]));
+        }
+    }
+
+    #[test]
+    fn control_frames_beyond_what_was_paid_for_are_a_flood() {
+        let start = clock::now();
+        let mut frames = Frames::new(start);
+        frames.read(PREFACE, start);
+        let ping = frame(6, 0, 8);
+        let at_once = UNPAID_MAX / ping.len();
+        for n in 0..at_once {
+            frames.read(&ping, start);
+            assert!(!frames.is_flood(), "{n}");
+        }
+        frames.read(&ping, start);
+        assert!(frames.is_flood());
+        frames.pay(ping.len());
+        assert!(!frames.is_flood());
+        for second in 1..2_000 {
+            for _ in 0..50 {
+                frames.read(&ping, start + Duration::from_secs(second));
+            }
+            assert!(!frames.is_flood(), "{second}");
+        }
+    }
+}

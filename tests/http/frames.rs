@@ -1,0 +1,139 @@
+//! HTTP/2 made of bytes: clients that begin and do not go on, take nothing, or send control frames for ever.
+
+use super::client::Client;
+use super::origin::Origin;
+use super::through::{Through, eventually, fixed};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tidegate::config::ProxySettings;
+use tokio::io::AsyncWriteExt;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const RST_STREAM: u8 = 3;
+
+/// `GET / HTTP/2`, https, `:authority: a`: by HPACK's static table, and a literal.
+const GET: &[u8] = b"\x82\x87\x84\x41\x01a";
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut bytes = length[1..].to_vec();
+    bytes.extend([kind, flags]);
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+fn through(origin: SocketAddr) -> Through {
+    let brief = |proxy: &mut ProxySettings| {
+        proxy.head_timeout = Duration::from_millis(300);
+        proxy.write_stall = Duration::from_millis(500);
+    };
+    Through::with(origin, brief, fixed(10_000.0))
+}
+
+/// A connection that has begun as it should.
+async fn begun(address: SocketAddr, settings: &[u8]) -> Client {
+    let mut client = Client::connect(address).await;
+    client.send([PREFACE, &frame(SETTINGS, 0, 0, settings)].concat()).await;
+    client
+}
+
+#[tokio::test]
+async fn what_is_begun_has_to_be_finished() {
+    let origin = Origin::friendly().await;
+    let through = through(origin.address);
+    let settings = frame(SETTINGS, 0, 0, &[]);
+    for start in [
+        PREFACE.to_vec(),
+        [PREFACE, &settings[..5]].concat(),
+        [PREFACE, &settings, &frame(HEADERS, 1, 1, GET)].concat(),
+        [PREFACE, &settings, &frame(HEADERS, 5, 1, GET)[..12]].concat(),
+        [PREFACE, &settings, &frame(PING, 0, 0, &[0; 8])[..12]].concat(),
+    ] {
+        let mut client = Client::connect(through.address).await;
+        client.send(&start).await;
+        client.rest().await;
+    }
+    assert_eq!(origin.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn a_connection_without_requests_outlives_what_a_head_may_take() {
+    let origin = Origin::friendly().await;
+    let through = through(origin.address);
+    let mut client = begun(through.address, &[]).await;
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    client.send(frame(HEADERS, 5, 1, GET)).await;
+    eventually("it is served", || origin.seen().len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_client_that_opens_no_window_is_gone_in_time() {
+    let origin = Origin::friendly().await;
+    let through = through(origin.address);
+    // SETTINGS_INITIAL_WINDOW_SIZE 0.
+    let mut client = begun(through.address, &[0, 4, 0, 0, 0, 0]).await;
+    client.send(frame(HEADERS, 5, 1, GET)).await;
+    eventually("it is served", || origin.seen().len() == 1).await;
+    client.rest().await;
+    eventually("nothing is kept of it", || through.proxy.connections() == 0).await;
+}
+
+/// Sends `frames` again and again until the proxy has had enough; never more than some megabytes.
+async fn flood(name: &str, through: &Through, frames: impl Fn(u32) -> Vec<u8>) {
+    let client = begun(through.address, &[]).await;
+    let (mut reader, mut writer) = client.stream.into_split();
+    let sink = async {
+        tokio::io::copy(&mut reader, &mut tokio::io::sink()).await.ok();
+    };
+    let send = async {
+        for n in 0..400_000 {
+            if writer.write_all(&frames(n)).await.is_err() {
+                return;
+            }
+        }
+        panic!("nothing ended {name}");
+    };
+    let ended = async {
+        tokio::select! {
+            () = sink => (),
+            () = send => (),
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), ended).await.unwrap();
+}
+
+#[tokio::test]
+async fn floods_end_their_connection_and_nothing_else() {
+    let origin = Origin::friendly().await;
+    let through = through(origin.address);
+    flood("pings", &through, |_| frame(PING, 0, 0, &[0; 8])).await;
+    flood("settings", &through, |_| frame(SETTINGS, 0, 0, &[])).await;
+    flood("window updates", &through, |_| frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])).await;
+    flood("resets", &through, |n| {
+        let stream = 2 * n + 1;
+        [frame(HEADERS, 5, stream, GET), frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat()
+    })
+    .await;
+    flood("continuations", &through, |n| {
+        if n == 0 { frame(HEADERS, 0, 1, GET) } else { frame(CONTINUATION, 0, 1, &[]) }
+    })
+    .await;
+    flood(
+        "empty data",
+        &through,
+        |n| if n == 0 { frame(HEADERS, 4, 1, GET) } else { frame(DATA, 0, 1, &[]) },
+    )
+    .await;
+    eventually("nothing is kept of them", || through.proxy.connections() == 0).await;
+    let mut client = begun(through.address, &[]).await;
+    let before = origin.seen().len();
+    client.send(frame(HEADERS, 5, 1, GET)).await;
+    eventually("others are served", || origin.seen().len() == before + 1).await;
+}
