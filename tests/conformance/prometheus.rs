@@ -31,7 +31,16 @@ const DASHBOARD: &str = include_str!("../../config/grafana/tidegate.json");
 const LONGEST: Duration = Duration::from_secs(50);
 
 fn every_query(path: &Path) {
-    let sim = Tidegate::sim(&["--limit", "10/s", "--retry-after", "1", "--latency", "10ms"]);
+    let sim = Tidegate::sim(&[
+        "--limit",
+        "10/s",
+        "--headers",
+        "x-ratelimit",
+        "--retry-after",
+        "1",
+        "--latency",
+        "10ms",
+    ]);
     let proxy = Tidegate::run(&sim.url(), &[]);
     let _load = Load::start(proxy.listen, 20);
     let prometheus = Prometheus::start(path, proxy.admin);
