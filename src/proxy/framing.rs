@@ -286,7 +286,7 @@ fn take(left: &mut u64, bytes: &[u8]) -> usize {
 
 const HEAD_LONG: Fault = Fault {
     kind: ErrorKind::FieldsTooLarge,
-    detail: "The head is longer than [proxy] head_bytes_max allows.",
+    detail: "The head is longer than [listen] head_bytes_max allows.",
 };
 const FIELDS_MANY: Fault =
     Fault { kind: ErrorKind::FieldsTooLarge, detail: "There are more than 100 fields." };
