@@ -93,7 +93,7 @@ impl App {
         let gate = Gate::new(lanes(&config, memory.as_deref()), Arc::clone(&observer));
         let shards = shards::count(config.shards);
         // One set for each shard, and one to try whether the upstreams can be reached.
-        let mut sets = proxy::clients_of(&config, shards + 1)?;
+        let mut sets = proxy::clients(&config, shards + 1)?;
         let clients = sets.pop().unwrap_or_default();
         let reached: Vec<_> =
             config.upstreams.iter().map(|upstream| upstream.address.clone()).zip(clients.clone()).collect();

@@ -27,13 +27,6 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves connections from `listener` until `drain` becomes true and all of them are gone. Then no new ones are
-/// taken, each finishes the request that it serves, and idle ones get a moment for one that is on its way.
-pub async fn serve(listener: TcpListener, proxy: Proxy, drain: watch::Receiver<bool>) {
-    let (hand, arrivals) = arrivals();
-    tokio::join!(deal(listener, vec![hand], proxy.clone(), drain.clone()), take(arrivals, proxy, drain));
-}
-
 /// Where a shard's connections come from: [`deal`] gives, [`take`] takes.
 pub fn arrivals() -> (Hand, Arrivals) {
     let (give, arrivals) = mpsc::channel(ARRIVALS_MAX);
@@ -109,7 +102,8 @@ async fn give(shards: &[Hand], stream: TcpStream, permit: Option<OwnedSemaphoreP
     }
 }
 
-/// Serves the connections that arrive, each a task of its own, until no more can come and all of them are gone.
+/// Serves the connections that arrive, each a task of its own, until no more can come and all of them are gone. Once
+/// `drain` is true, each finishes the request that it serves, and idle ones get a moment for one that is on its way.
 pub async fn take(arrivals: Arrivals, proxy: Proxy, drain: watch::Receiver<bool>) {
     let Arrivals { mut arrivals, open } = arrivals;
     let mut connections = JoinSet::new();

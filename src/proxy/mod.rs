@@ -44,7 +44,7 @@ pub use identity::{Identity, IdentityError};
 pub use peer::Peer;
 pub use tracked::Tracked;
 pub use trust::TrustError;
-pub use upstream::{Client, clients, clients_of};
+pub use upstream::{Client, clients};
 
 use crate::config::{Config, ProxySettings};
 use crate::control::{Event, Refusal, RefusalReason, RetryReason, Ticket};

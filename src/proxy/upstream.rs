@@ -72,22 +72,13 @@ pub(super) struct Sent {
     pub(super) stale: bool,
 }
 
-/// A client for each upstream of `config`, in their order: over TCP, with TLS for https. The bound on kept connections
-/// holds for all of them together.
+/// A client for each upstream of `config`, in their order, for each of `sets` runtimes, whose connections are its own:
+/// over TCP, with TLS for https. The bound on kept connections holds for all of them together.
 ///
 /// # Errors
 /// A [`TrustError`] when an upstream's own certificates cannot be used. That the platform's roots cannot be loaded is a
 /// warning; requests are then answered 502 with advice.
-pub fn clients(config: &Config) -> Result<Vec<Client>, TrustError> {
-    Ok(clients_of(config, 1)?.pop().unwrap_or_default())
-}
-
-/// [`clients`] for each of `sets` runtimes, whose connections are its own. The bound on kept connections holds for all
-/// of them together.
-///
-/// # Errors
-/// As [`clients`].
-pub fn clients_of(config: &Config, sets: usize) -> Result<Vec<Vec<Client>>, TrustError> {
+pub fn clients(config: &Config, sets: usize) -> Result<Vec<Vec<Client>>, TrustError> {
     let trust = Trust::default();
     let room = Arc::new(Room::new(config.proxy.pool_idle_max));
     let client = |upstream: &UpstreamSettings| {

@@ -109,7 +109,7 @@ impl Through {
 
     /// As `config` says, over TCP.
     pub(crate) fn of(config: &Config) -> Self {
-        Self::over(config, clients(config).unwrap())
+        Self::over(config, clients(config, 1).unwrap().remove(0))
     }
 
     pub(crate) fn over(config: &Config, clients: Vec<Client>) -> Self {
@@ -121,7 +121,12 @@ impl Through {
         let address = listener.local_addr().unwrap();
         let (drain, draining) = watch::channel(false);
         let mut serving = JoinSet::new();
-        serving.spawn(accept::serve(listener, proxy.clone(), draining));
+        let (hand, arrivals) = accept::arrivals();
+        let dealt = accept::deal(listener, vec![hand], proxy.clone(), draining.clone());
+        let served = accept::take(arrivals, proxy.clone(), draining);
+        serving.spawn(async {
+            tokio::join!(dealt, served);
+        });
         Self { address, gate, told, proxy, drain, serving, _driver: tasks }
     }
 

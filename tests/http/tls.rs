@@ -236,7 +236,7 @@ fn a_file_of_certificates_that_cannot_be_used_is_an_error_at_the_start() {
         (cut.path(), "certificate 1 is not valid"),
     ] {
         let config = config(([127, 0, 0, 1], 1).into(), |upstream| upstream.ca = Some(path.to_owned()));
-        let error = clients(&config).unwrap_err().to_string();
+        let error = clients(&config, 1).unwrap_err().to_string();
         assert!(error.contains(word) && error.contains(path.to_str().unwrap()), "{error}");
     }
 }
