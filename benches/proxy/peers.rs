@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -124,6 +125,8 @@ fn certificate(at: &Path) {
     fs::write(at.join("hap.pem"), format!("{cert}{key}")).unwrap();
     fs::write(at.join("cert.pem"), cert).unwrap();
     fs::write(at.join("key.pem"), key).unwrap();
+    // As Tidegate wants a key of its own to be.
+    fs::set_permissions(at.join("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 fn start(name: &'static str, ports: Ports, command: &mut Command) -> Peer {
@@ -135,9 +138,6 @@ fn start(name: &'static str, ports: Ports, command: &mut Command) -> Peer {
 /// Ours with its defaults: adaptive, and no limit that binds.
 fn ours(at: &Path, origin: u16) -> Peer {
     let program = env!("CARGO_BIN_EXE_tidegate");
-    let words = Command::new(program).args(["run", "--help"]).output().unwrap();
-    // A release without TLS in front is measured without it.
-    let tls = String::from_utf8_lossy(&words.stdout).contains("--tls-cert");
     let run = |port: u16| {
         let mut command = Command::new(program);
         command.args(["run", "--upstream", &format!("http://127.0.0.1:{origin}")]);
@@ -147,14 +147,12 @@ fn ours(at: &Path, origin: u16) -> Peer {
     };
     let port = free_port();
     let mut peer = start(OURS, Ports { plain: Some(port), h2c: Some(port), tls: None }, &mut run(port));
-    if tls {
-        // One listener speaks TLS or does not, so this is a second program. Only one of them works at a time.
-        let port = free_port();
-        let mut command = run(port);
-        command.arg("--tls-cert").arg(at.join("cert.pem")).arg("--tls-key").arg(at.join("key.pem"));
-        peer.children.append(&mut start(OURS, Ports::default(), &mut command).children);
-        peer.ports.tls = Some(port);
-    }
+    // One listener speaks TLS or does not, so this is a second program. Only one of them works at a time.
+    let port = free_port();
+    let mut command = run(port);
+    command.arg("--tls-cert").arg(at.join("cert.pem")).arg("--tls-key").arg(at.join("key.pem"));
+    peer.children.append(&mut start(OURS, Ports::default(), &mut command).children);
+    peer.ports.tls = Some(port);
     peer
 }
 
