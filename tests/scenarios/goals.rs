@@ -81,6 +81,7 @@ pub(crate) fn set(goals: &Goals) -> Vec<Goal> {
         most("refused_after_change", Of::Median, goals.refused_after_first_change_max),
         most("refused_after_restart", Of::Median, goals.refused_after_restart_max),
         most("reaches_95", Of::Median, goals.reaches_95_within),
+        most("reaches_95", Of::Worst, goals.worst_reaches_95_within),
         most("mean_latency", Of::Median, goals.mean_latency_max),
         most("latency_p99", Of::Median, goals.latency_p99_max),
         most("mean_delay", Of::Median, goals.mean_delay_max),

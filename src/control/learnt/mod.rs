@@ -98,6 +98,8 @@ pub(super) struct Learnt {
     window: Option<LongWindow>,
     rounds: Rounds,
     born: f64,
+    /// A limit was known once.
+    knew: bool,
     /// Others share the limit.
     contended: Option<Contended>,
     began: Beginning,
@@ -149,6 +151,7 @@ impl Learnt {
             window,
             rounds,
             born: now,
+            knew: !starting,
             contended: settings.shared.then(|| Contended::new(now)),
             began: prior.map_or(Beginning::Here, |prior| prior.beginning),
         };
@@ -303,6 +306,7 @@ impl Learnt {
             Answer::Refused { retry_after } => self.refused(now, stamp.sent_at, retry_after),
             Answer::Unknown => (),
         }
+        self.knew |= self.rounds.held().is_some() || self.window.is_some();
         while let Some((sent_at, answer)) = self.history.commit(now) {
             if matches!(answer, Answer::Refused { .. }) {
                 self.episode(now, sent_at);
@@ -342,7 +346,9 @@ impl Learnt {
             // A probe's refusal was to be expected, and nobody else needs to wait for it.
             Some(held) if self.rate > held.rate && self.rate <= MOVED * held.rate => self.rate = held.pace(),
             _ => {
-                if let Some((from, until)) = self.hold_back.refused(now, sent_at, wait, self.rate) {
+                let quick = !self.knew && self.contended.is_none();
+                let light = self.hold_back.refused(now, sent_at, wait, self.rate, quick);
+                if let Some((from, until)) = light {
                     self.history.paused(from, until);
                 }
             }

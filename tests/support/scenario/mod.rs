@@ -279,6 +279,7 @@ pub(crate) struct Goals {
     pub(crate) worst_parted_max: Option<f64>,
     /// Seconds until 95 % of the limit is used over five seconds.
     pub(crate) reaches_95_within: Option<f64>,
+    pub(crate) worst_reaches_95_within: Option<f64>,
     /// Seconds after each change until 95 % of the new limit is used; in the order of the changes.
     pub(crate) tracks_within: Option<Vec<f64>>,
     pub(crate) refused_after_first_change_max: Option<f64>,
