@@ -231,8 +231,12 @@ impl Ledgers {
 
     /// The slowest ledger's even pace, in requests/s.
     pub(super) fn pace(&self) -> Option<f64> {
-        let even = |book: &Book| book.even() * (1.0 - self.headroom);
-        self.timed().map(|book| (even(book) - book.others()).max(0.0)).min_by(f64::total_cmp)
+        self.timed().map(Book::pace).min_by(f64::total_cmp)
+    }
+
+    /// Something else than we spends an announced budget, and how it is shared is still to come out.
+    pub(super) fn is_settling(&self) -> bool {
+        self.timed().any(Book::is_settling)
     }
 
     /// The tightest limit in numbers: requests, and the window in seconds.

@@ -15,6 +15,9 @@ use std::sync::Arc;
 
 /// Others who would spend less than this in a window are nobody.
 const NOBODY: f64 = 0.5;
+/// With others, shares are uneven for so many windows after the start, and for so long at most.
+const SETTLING_WINDOWS: f64 = 1.5;
+const SETTLING_SECONDS_MAX: f64 = 180.0;
 /// It takes this long, in seconds, to see three short windows begin.
 const UNCLEAR_SECONDS: f64 = 6.0;
 /// A budget that lasts no longer than this, in seconds, is spread over its window.
@@ -193,6 +196,25 @@ impl Book {
         if self.others.rate() * self.seconds() > NOBODY { self.others.rate() } else { 0.0 }
     }
 
+    /// The pace that it sets over windows to come, in requests/s; beside others it is known by what they leave of the even
+    /// one, by the share that was settled on, and by what we got through in a whole window. Each of them is low at times: at
+    /// a burst of theirs, in a window that is nearly spent, after a time without demand.
+    pub(super) fn pace(&self) -> f64 {
+        let even = self.even() - self.reserve / self.seconds();
+        if self.others() <= 0.0 {
+            return even;
+        }
+        let left = even - self.others.settled();
+        let own = self.others.own_rate(self.seconds());
+        left.max(own).max(self.others.last_share().unwrap_or(0.0)).min(even)
+    }
+
+    /// Beside others, shares come to be even in a window or so: before that, nothing can be foretold from the pace.
+    pub(super) fn is_settling(&self) -> bool {
+        let seen_for = self.told_at - self.first_at;
+        self.others() > 0.0 && seen_for < (SETTLING_WINDOWS * self.seconds()).min(SETTLING_SECONDS_MAX)
+    }
+
     /// What is left of the budget with `flying` requests out.
     pub(super) fn left(&self, flying: usize) -> f64 {
         f64::from(self.requests) - f64::from(self.used) - flying as f64
@@ -325,7 +347,7 @@ impl Book {
             } else if is_scout || fit == Fit::Later {
                 self.shifts += 1;
             }
-            self.others.read(sent_at, used, flying);
+            self.others.read(sent_at, used, flying, self.seconds());
         }
         (self.used, self.told_at) = (used, sent_at);
         self.doubt.note(now, self.is_said_spent(now, guard));
