@@ -10,6 +10,7 @@ mod timing;
 use super::doubt::Doubt;
 use super::others::Others;
 use super::window::{Fit, Rounding, Window};
+use crate::control::lane::SAME;
 use crate::control::{AnnouncedBy, AnnouncedView, Announcement, LimitModel};
 use std::sync::Arc;
 
@@ -18,8 +19,9 @@ const NOBODY: f64 = 0.5;
 /// With others, shares are uneven for so many windows after the start, and for so long at most.
 const SETTLING_WINDOWS: f64 = 1.5;
 const SETTLING_SECONDS_MAX: f64 = 180.0;
-/// It takes this long, in seconds, to see three short windows begin.
+/// It takes this long, in seconds, to see three short windows begin; of a time in which nothing is sent, so much counts.
 const UNCLEAR_SECONDS: f64 = 6.0;
+const QUIET_SECONDS: f64 = 1.0;
 /// A budget that lasts no longer than this, in seconds, is spread over its window.
 const PACED_SECONDS: f64 = 3_700.0;
 /// A count up to this has not gone far from its start.
@@ -44,6 +46,8 @@ pub(super) struct Book {
     used: u32,
     /// When it was first announced.
     first_at: f64,
+    /// Seconds of it that were watched, quiet times shortened.
+    watched: f64,
     /// When the request was sent whose answer told that.
     told_at: f64,
     window: Window,
@@ -105,6 +109,7 @@ impl Book {
             reset_max: 0.0,
             used: 0,
             first_at: f64::NEG_INFINITY,
+            watched: 0.0,
             told_at: f64::NEG_INFINITY,
             window: Window::unknown(),
             opened: (f64::NEG_INFINITY, 0.0),
@@ -169,8 +174,12 @@ impl Book {
     /// A short window, or the end of a long one? For the first seconds its budget is kept, at the law's pace; what has not
     /// started over by then is neither.
     fn is_unclear(&self, now: f64) -> bool {
-        let is_new = now - self.first_at < UNCLEAR_SECONDS;
-        is_new && self.window_told.is_none() && self.is_short() && !self.is_said && !self.is_odd()
+        let quiet = (now - self.told_at).min(QUIET_SECONDS);
+        self.watched + quiet < UNCLEAR_SECONDS
+            && self.window_told.is_none()
+            && self.is_short()
+            && !self.is_said
+            && !self.is_odd()
     }
 
     /// The window's length in seconds, as far as it is known: told, or seen when a window began, or else the next length
@@ -242,6 +251,12 @@ impl Book {
         self.window.hi
     }
 
+    /// Is the window over beyond doubt? What leaves a rounding's breadth before that leaves then: it is the scout, and the
+    /// others wait for it.
+    fn is_over(&self, now: f64, guard: f64) -> bool {
+        now + SAME >= self.window.hi + guard
+    }
+
     /// Until when it is certain that nothing can leave, if nothing is left.
     pub(super) fn blocked_until(&self) -> f64 {
         self.doubt.believed_until(self.window.hi)
@@ -253,7 +268,7 @@ impl Book {
         if self.is_said_spent(now, guard) {
             self.doubt.sent(departure);
         }
-        if self.scout.is_none() && now >= self.window.hi + guard {
+        if self.scout.is_none() && self.is_over(now, guard) {
             self.scout = Some((departure, now));
         }
     }
@@ -298,6 +313,9 @@ impl Book {
             }
             return Known::Nothing;
         }
+        if self.told_at.is_finite() {
+            self.watched += (sent_at - self.told_at).min(QUIET_SECONDS);
+        }
         if self.slides {
             self.hear_sliding(now, sent_at, used, flying, told);
             return Known::Nothing;
@@ -307,7 +325,7 @@ impl Book {
             return self.number();
         };
         self.reset_max = self.reset_max.max(reset);
-        let was_due = sent_at >= self.window.hi + guard;
+        let was_due = self.is_over(sent_at, guard);
         let (before, known) = (self.window, self.told_at.is_finite());
         self.last = self.last.max(sent_at);
         let late = sent_at > before.hi + (0.5 * self.seconds()).max(2.0);

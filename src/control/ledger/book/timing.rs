@@ -44,7 +44,7 @@ impl Book {
         if self.slides {
             return self.ready_sliding(now, flying, guard);
         }
-        if now >= self.window.hi + guard {
+        if self.is_over(now, guard) {
             return match self.scout {
                 None => now,
                 Some((_, sent_at)) => (sent_at + SCOUT_SECONDS).max(self.last + 1.0 / even),
@@ -87,7 +87,7 @@ impl Book {
 
     /// As [`Book::ready_at`], of a log: evenly, a little below the limit, and only while the count leaves room.
     fn ready_sliding(&self, now: f64, flying: usize, guard: f64) -> f64 {
-        let room = if self.to_spend(flying) >= 1.0 || now >= self.window.hi + guard {
+        let room = if self.to_spend(flying) >= 1.0 || self.is_over(now, guard) {
             f64::NEG_INFINITY
         } else {
             self.doubt.until(self.window.hi + guard)
