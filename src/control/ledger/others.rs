@@ -94,6 +94,11 @@ impl Others {
         self.settled = self.rate;
     }
 
+    /// How many of ours were let in that left in `(after, until]`.
+    pub(super) fn let_in(&self, after: f64, until: f64) -> usize {
+        self.own_in(after, until)
+    }
+
     fn own_in(&self, after: f64, until: f64) -> usize {
         let upto = |limit: f64| self.own.partition_point(|sent| *sent <= limit);
         upto(until).saturating_sub(upto(after))
