@@ -19,4 +19,5 @@ mod stale;
 mod through;
 mod tls;
 mod translation;
+mod upstream_pool;
 mod upstreams;

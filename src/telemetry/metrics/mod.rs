@@ -1,6 +1,7 @@
 //! Every metric of the program: names, labels, help texts and bounds, here and nowhere else.
 
 mod announced;
+mod connections;
 
 use super::levels::Levels;
 use super::registered::{counter, gauge, registered};
@@ -9,6 +10,7 @@ use super::sink;
 use crate::control::{Event, LaneView, Mode, NodeView};
 use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
 use announced::AnnouncedGauges;
+use connections::ConnectionMetrics;
 use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -22,6 +24,7 @@ pub(super) struct Metrics {
     registry: Registry,
     vectors: Vectors,
     gauges: Gauges,
+    connections: ConnectionMetrics,
     admission_refused: IntCounter,
     series: Series,
     /// For what happened before a request had a lane.
@@ -86,6 +89,7 @@ impl Metrics {
         let registry = Registry::new();
         let vectors = Vectors::new(&registry)?;
         let gauges = Gauges::new(&registry)?;
+        let connections = ConnectionMetrics::new(&registry)?;
         let capped = counter(
             &registry,
             "tidegate_series_capped_total",
@@ -103,6 +107,7 @@ impl Metrics {
             registry,
             vectors,
             gauges,
+            connections,
             admission_refused,
             series: Series::new(lanes_max, capped),
             no_lane: "none".into(),
@@ -159,6 +164,7 @@ impl Metrics {
     pub(super) fn render(&self, lanes: &[LaneView], levels: &Levels) -> Result<String, prometheus::Error> {
         let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.gauges.set_levels(lanes.len(), levels);
+        self.connections.tell(levels);
         self.gauges.clear_lanes();
         let node = |lane| move |node: &NodeView| (Arc::clone(&node.name), Arc::clone(lane));
         let nodes: BTreeSet<_> =
@@ -403,6 +409,7 @@ mod tests {
     use super::*;
     use crate::control::{AnnouncedView, ClassView, LaneKey, Level, LimitView, RefusalReason, RetryReason};
     use crate::control::{LawName, LimitModel, LimitSource, NodeOrigin};
+    use crate::observe::Connections;
     use http::{Method, StatusCode};
     use std::time::Duration;
 
@@ -472,7 +479,10 @@ mod tests {
     }
 
     fn text(metrics: &Metrics, lanes: &[LaneView]) -> String {
-        metrics.render(lanes, &Levels { lanes_max: 5, ..Levels::default() }).unwrap()
+        let connections =
+            Connections { open: 7, opened_http2: 9, closed: [0, 4, 0, 0, 0], ..Connections::default() };
+        let upstream_connections = vec![("h:80".into(), connections)];
+        metrics.render(lanes, &Levels { lanes_max: 5, upstream_connections, ..Levels::default() }).unwrap()
     }
 
     #[test]
@@ -533,6 +543,9 @@ mod tests {
             r#"tidegate_class_queue_depth{class="other"} 2"#,
             r#"tidegate_class_queue_depth{class="production"} 1"#,
             r#"tidegate_upstream_duration_seconds_count{lane="messages@3f9a"} 2"#,
+            r#"tidegate_upstream_connections{upstream="h:80"} 7"#,
+            r#"tidegate_upstream_connections_opened_total{protocol="h2",upstream="h:80"} 9"#,
+            r#"tidegate_upstream_connections_closed_total{reason="idle",upstream="h:80"} 4"#,
             "tidegate_lanes 1",
             "tidegate_lanes_max 5",
         ] {
