@@ -7,6 +7,7 @@ mod admission;
 mod client;
 mod departure;
 mod frames;
+mod hops;
 mod hostile;
 mod http2;
 mod intermediary;
