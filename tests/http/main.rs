@@ -4,12 +4,14 @@
 
 mod accept;
 mod admission;
+mod answers;
 mod client;
 mod departure;
 mod frames;
 mod hops;
 mod hostile;
 mod http2;
+mod interim;
 mod intermediary;
 mod origin;
 mod paused;
@@ -20,4 +22,5 @@ mod stale;
 mod through;
 mod tls;
 mod translation;
+mod untouched;
 mod upstreams;
