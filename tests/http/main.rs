@@ -19,6 +19,7 @@ mod replay;
 mod secure;
 mod signals;
 mod stale;
+mod streams;
 mod through;
 mod tls;
 mod translation;
