@@ -181,7 +181,7 @@ async fn an_upgrade_is_answered_as_if_nobody_had_asked_for_it() {
 async fn who_asks_is_told_as_the_operator_wants_it() {
     let claims = "Forwarded: for=1.1.1.1\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\n\
                   X-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: https\r\n";
-    let named = "Connection: forwarded, x-forwarded-for, x-forwarded-host, x-forwarded-proto\r\n";
+    let taken_away = "Connection: forwarded, x-forwarded-for, x-forwarded-host, x-forwarded-proto\r\n";
     let own = [
         Some("for=127.0.0.1;host=\"proxy.test\";proto=http"),
         Some("127.0.0.1"),
@@ -205,7 +205,7 @@ async fn who_asks_is_told_as_the_operator_wants_it() {
         (ForwardedMode::Append, Some("127.0.0.0/8"), claims, both),
         (ForwardedMode::Append, Some("127.0.0.0/8"), "", own),
         // Nobody has ours taken away by naming it.
-        (ForwardedMode::Append, None, named, own),
+        (ForwardedMode::Append, None, taken_away, own),
     ] {
         let origin = Origin::friendly().await;
         let set = |proxy: &mut ProxySettings| {

@@ -84,7 +84,7 @@ async fn a_final_word_comes_before_the_body_is_invited() {
                 .send(format!("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n{length}\r\n\r\n"))
                 .await;
             let (first, _) = client.head().await;
-            assert_eq!(first.to_string(), status[..3], "the first line is the final one");
+            assert!(status.starts_with(&first.to_string()), "the first line is the final one");
         }
         assert!(origin.seen().iter().all(|seen| seen.field("expect") == Some("100-continue")));
     }

@@ -5,6 +5,7 @@
 mod accept;
 mod admission;
 mod answers;
+mod checklist;
 mod client;
 mod departure;
 mod frames;
