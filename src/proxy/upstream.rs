@@ -226,15 +226,12 @@ impl Client {
     }
 
     async fn dial_in_time(&self) -> Result<Dialled, ProxyError> {
-        let dialled =
-            timeout(self.shared.settings.connect_timeout, self.shared.dial.dial(self.shared.origin.clone()));
-        match dialled.await {
-            Ok(dialled) => dialled.map_err(|error| dial::explain(error, &self.shared.upstream)),
-            Err(_) => {
-                let (kind, detail) = dial::timed_out(&self.shared.upstream.host_port());
-                Err(ProxyError::new(kind, detail))
-            }
-        }
+        let dial = self.shared.dial.dial(self.shared.origin.clone());
+        let Ok(dialled) = timeout(self.shared.settings.connect_timeout, dial).await else {
+            let (kind, detail) = dial::timed_out(&self.shared.upstream.host_port());
+            return Err(ProxyError::new(kind, detail));
+        };
+        dialled.map_err(|error| dial::explain(error, &self.shared.upstream))
     }
 
     /// Makes a connection where there is room for one.

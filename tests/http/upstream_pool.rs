@@ -107,7 +107,8 @@ async fn too_many_who_wait_and_who_waits_too_long_get_a_503_that_says_why() {
 
 #[tokio::test]
 async fn a_client_that_leaves_makes_room_for_the_next() {
-    let origin = Origin::start(|seen| if seen.line == "GET /stuck" { Reply::Silence } else { ok("ok") }).await;
+    let origin =
+        Origin::start(|seen| if seen.line == "GET /stuck" { Reply::Silence } else { ok("ok") }).await;
     let pooled = Pooled::to(&origin, |proxy| proxy.upstream_connections_max = 1);
     let mut stuck = client::Client::connect(pooled.through.address).await;
     stuck.send(request("GET", "/stuck", "", "")).await;
@@ -155,7 +156,7 @@ async fn idle_connections_are_closed_in_time_and_beyond_their_number_at_once() {
 async fn a_connection_is_not_used_beyond_its_age() {
     let origin = Origin::friendly().await;
     let pooled = Pooled::to(&origin, |proxy| {
-        proxy.pool_idle = Duration::from_secs(60);
+        proxy.pool_idle = Duration::from_mins(1);
         proxy.upstream_age = Duration::from_millis(400);
     });
     let start = tidegate::gate::clock::now();
@@ -170,8 +171,7 @@ async fn a_connection_is_not_used_beyond_its_age() {
 
 #[tokio::test]
 async fn a_dead_connection_is_replaced_even_when_there_may_be_no_more() {
-    let origin =
-        Origin::start(|seen| if seen.turn == 1 { Reply::Last(Vec::new()) } else { ok("ok") }).await;
+    let origin = Origin::start(|seen| if seen.turn == 1 { Reply::Last(Vec::new()) } else { ok("ok") }).await;
     let pooled = Pooled::to(&origin, |proxy| proxy.upstream_connections_max = 2);
     pooled.at_once(2).join_all().await;
     for _ in 0..4 {

@@ -156,13 +156,11 @@ impl Pool {
         };
         // Those in front may all have left.
         self.serve();
-        match timeout(self.bounds.patience, told).await {
-            Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) | Err(_) => {
-                self.lock().counts.refused += 1;
-                Err(NoTurn::Late)
-            }
+        if let Ok(Ok(turn)) = timeout(self.bounds.patience, told).await {
+            return Ok(turn);
         }
+        self.lock().counts.refused += 1;
+        Err(NoTurn::Late)
     }
 
     /// What there is for the next request, if there is anything.
