@@ -28,6 +28,7 @@ const LAWS: &str = include_str!("../benches/law/README.md");
 const METRICS: &str = concat!(
     include_str!("../src/telemetry/metrics/mod.rs"),
     include_str!("../src/telemetry/metrics/announced.rs"),
+    include_str!("../src/telemetry/metrics/build.rs"),
     include_str!("../src/telemetry/metrics/connections.rs")
 );
 

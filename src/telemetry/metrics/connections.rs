@@ -1,9 +1,8 @@
 //! The metrics of connections to the upstreams.
 
-use super::signed;
 use crate::observe::{ClosedBy, Connections};
 use crate::telemetry::levels::Levels;
-use crate::telemetry::registered::{gauge, registered};
+use crate::telemetry::registered::{gauge, registered, signed};
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use std::sync::Arc;
 

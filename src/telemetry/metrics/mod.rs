@@ -1,15 +1,17 @@
 //! Every metric of the program: names, labels, help texts and bounds, here and nowhere else.
 
 mod announced;
+mod build;
 mod connections;
 
 use super::levels::Levels;
-use super::registered::{counter, gauge, registered};
+use super::registered::{counter, gauge, registered, signed};
 use super::series::{LaneSeries, OTHER, Series, method_label};
 use super::sink;
 use crate::control::{Event, LaneView, Mode, NodeView};
 use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
 use announced::AnnouncedGauges;
+use build::build_info;
 use connections::ConnectionMetrics;
 use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -24,7 +26,6 @@ pub(super) struct Metrics {
     registry: Registry,
     vectors: Vectors,
     gauges: Gauges,
-    connections: ConnectionMetrics,
     admission_refused: IntCounter,
     series: Series,
     /// For what happened before a request had a lane.
@@ -67,6 +68,7 @@ struct Gauges {
     paused: GaugeVec,
     observed: IntGaugeVec,
     announced: AnnouncedGauges,
+    upstreams: ConnectionMetrics,
     lanes: IntGauge,
     lanes_max: IntGauge,
     queue_tickets_max: IntGauge,
@@ -89,7 +91,6 @@ impl Metrics {
         let registry = Registry::new();
         let vectors = Vectors::new(&registry)?;
         let gauges = Gauges::new(&registry)?;
-        let connections = ConnectionMetrics::new(&registry)?;
         let capped = counter(
             &registry,
             "tidegate_series_capped_total",
@@ -107,7 +108,6 @@ impl Metrics {
             registry,
             vectors,
             gauges,
-            connections,
             admission_refused,
             series: Series::new(lanes_max, capped),
             no_lane: "none".into(),
@@ -164,7 +164,6 @@ impl Metrics {
     pub(super) fn render(&self, lanes: &[LaneView], levels: &Levels) -> Result<String, prometheus::Error> {
         let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.gauges.set_levels(lanes.len(), levels);
-        self.connections.tell(levels);
         self.gauges.clear_lanes();
         let node = |lane| move |node: &NodeView| (Arc::clone(&node.name), Arc::clone(lane));
         let nodes: BTreeSet<_> =
@@ -284,6 +283,7 @@ impl Gauges {
             paused: real("tidegate_lane_paused_seconds", "For how much longer the lane holds back.")?,
             observed: whole("tidegate_lane_observed", "1 in a dry run (mode observe), else 0.", "lane")?,
             announced: AnnouncedGauges::new(registry)?,
+            upstreams: ConnectionMetrics::new(registry)?,
             shared_limit: shared("tidegate_shared_limit_requests_per_second", "A limit that lanes share.")?,
             shared_pace: shared(
                 "tidegate_shared_pace_requests_per_second",
@@ -329,6 +329,7 @@ impl Gauges {
         ] {
             gauge.set(signed(value));
         }
+        self.upstreams.tell(levels);
         self.log_dropped.inc_by(sink::dropped_total().saturating_sub(self.log_dropped.get()));
     }
 
@@ -379,19 +380,6 @@ impl Gauges {
             self.limit.with_label_values(&[label]).set(limit.requests / limit.window_seconds);
         }
     }
-}
-
-fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
-    let options = Opts::new("tidegate_build_info", "Always 1; the labels say what is running.")
-        .const_label("version", env!("CARGO_PKG_VERSION"))
-        .const_label("os", std::env::consts::OS)
-        .const_label("arch", std::env::consts::ARCH);
-    registered(registry, IntGauge::with_opts(options)?)?.set(1);
-    Ok(())
-}
-
-fn signed(value: usize) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// Lane labels that may have series.
