@@ -166,13 +166,6 @@ impl Node {
         }
     }
 
-    /// A refusal of a request that this node did not let go, since nobody knew that it was above it.
-    pub(super) fn hear_refusal(&mut self, now: f64, retry_after: Option<f64>) {
-        let stamp = self.take(now);
-        self.settle(now, stamp, Answer::Refused { retry_after }, &[]);
-        self.ended();
-    }
-
     /// Goes on with `law`, and keeps what it had learnt.
     pub(super) fn set_law_aside(&mut self, now: f64, law: Law) {
         self.aside.get_or_insert_with(|| Aside { prior: self.law.prior() });

@@ -50,6 +50,13 @@ impl Above {
         self.lanes.iter().copied()
     }
 
+    /// A refusal of a request that this node did not let go, since nobody knew that it was above it.
+    pub(super) fn hear_refusal(&mut self, now: f64, retry_after: Option<f64>) {
+        let stamp = self.node.take(now);
+        self.node.settle(now, stamp, Answer::Refused { retry_after }, &[]);
+        self.node.ended();
+    }
+
     /// The API says that all lanes whose key leads through it meet this limit, not only those that evidence showed.
     pub(super) fn widen(&mut self) {
         (self.origin, self.covers_all) = (NodeOrigin::Said, true);
@@ -240,7 +247,7 @@ impl Above {
             name: name_of(per, key).into(),
             per,
             origin: self.origin,
-            lanes: (!self.covers_all).then(|| self.lanes.len()),
+            lanes: (!self.covers_all).then_some(self.lanes.len()),
             queue_depth: self.waiting.values().sum(),
             pace: self.node.pace().get(),
             limit: self.node.limit(),

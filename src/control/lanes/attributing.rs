@@ -66,16 +66,18 @@ impl Lanes {
     /// lanes keeps what it knows, and is above all from now on; a new one starts from what the lanes below got through
     /// lately. The refusal is the first thing that it hears.
     fn say(&mut self, now: f64, level: Level, key: &LaneKey, hint: Hint) {
+        let retry_after = seconds_of(hint);
         if let Some(above) = self.shared.at(level, key) {
             above.widen();
-            above.node.hear_refusal(now, seconds_of(hint));
+            above.hear_refusal(now, retry_after);
         } else {
             let below = self.roster.iter().filter(|(_, lane)| same_node(level, &lane.key, key));
             let used: f64 = below.map(|(_, lane)| lane.passed.recent_rate(now)).sum();
             let prior = Prior::of_parts(used.max(self.settings.law.start_rate.get()));
-            let mut node = Node::new(Law::new(&self.settings.law, Some(&prior), now), None);
-            node.hear_refusal(now, seconds_of(hint));
-            self.shared.insert(level, key, Above::new(node, NodeOrigin::Said, None));
+            let node = Node::new(Law::new(&self.settings.law, Some(&prior), now), None);
+            let mut above = Above::new(node, NodeOrigin::Said, None);
+            above.hear_refusal(now, retry_after);
+            self.shared.insert(level, key, above);
         }
         self.events.push_back(Event::LimitShared { limit: name_of(level, key).into(), lanes: Vec::new() });
     }
@@ -174,6 +176,7 @@ impl Lanes {
 const USED: f64 = 0.85;
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "moments count from one real moment")]
 mod tests {
     use super::*;
     use crate::control::{CredentialHash, LanesSettings, Outcome, Rate, Report, Step, Ticket};
