@@ -205,8 +205,9 @@ impl Blocks {
         };
         let seconds = LENGTHS.into_iter().find(|length| *length >= at_least).unwrap_or(3600.0);
         // After several windows without a block, that they are longer is less likely than that less fits now.
+        let several = |old: &LongWindow| span > old.seconds * if old.is_exact { 1.5 } else { 3.5 };
+        let goes_on = known.filter(|old| several(old) && lasted <= old.seconds);
         let known = known.filter(|old| old.is_exact);
-        let goes_on = known.filter(|old| span > 1.5 * old.seconds && lasted <= old.seconds);
         let seconds = goes_on.map_or(seconds, |old| old.seconds);
         let since = |at: f64| history.accepted_in((start - before).max(at), block.from);
         let requests = since(block.from - seconds);
@@ -222,7 +223,7 @@ impl Blocks {
             Some(old) if (old.seconds - seconds).abs() < 1e-9 => counted.or(old),
             // Begun before the lane was, some of its budget may have been spent unseen.
             _ if is_first && first > block.until - seconds && !is_round(requests) => counted.part(now),
-            _ => LongWindow { is_exact: !is_first, ..counted },
+            _ => LongWindow { is_exact: !is_first && goes_on.is_none(), ..counted },
         })
     }
 }
