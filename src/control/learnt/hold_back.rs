@@ -45,17 +45,31 @@ pub(super) struct HoldBack {
     informative: bool,
     /// One request at a time: this one is out.
     trial_out: bool,
+    /// A young block is tried sooner.
+    quick: bool,
 }
 
 impl HoldBack {
-    pub(super) fn new() -> Self {
+    /// Holds nothing back. `quick`: no limit is known yet, and none that others share.
+    pub(super) fn new(quick: bool) -> Self {
         Self {
             refusals: 0,
             since: f64::NEG_INFINITY,
             pause_until: f64::NEG_INFINITY,
             informative: false,
             trial_out: false,
+            quick,
         }
+    }
+
+    /// Holds nothing back any longer.
+    pub(super) fn end(&mut self) {
+        *self = Self::new(self.quick);
+    }
+
+    /// A limit is known: blocks are tried at the usual times from now on.
+    pub(super) fn try_rarely(&mut self) {
+        self.quick = false;
     }
 
     /// Nothing was refused since something last got through.
@@ -124,16 +138,8 @@ impl HoldBack {
         self.informative
     }
 
-    /// Any other refusal, at a pace of `rate`; `quick`: a young block is tried sooner. Gives the light pause that it starts,
-    /// if it does.
-    pub(super) fn refused(
-        &mut self,
-        now: f64,
-        sent_at: f64,
-        wait: f64,
-        rate: f64,
-        quick: bool,
-    ) -> Option<(f64, f64)> {
+    /// Any other refusal, at a pace of `rate`. Gives the light pause that it starts, if it does.
+    pub(super) fn refused(&mut self, now: f64, sent_at: f64, wait: f64, rate: f64) -> Option<(f64, f64)> {
         if self.is_clear() {
             self.since = sent_at;
             self.refusals = 1;
@@ -143,7 +149,7 @@ impl HoldBack {
         }
         if sent_at >= self.pause_until - 1e-6 {
             let age = now - self.since;
-            let young = rate >= FAST && age < YOUNG_SECONDS && quick;
+            let young = rate >= FAST && age < YOUNG_SECONDS && self.quick;
             if !(young && self.is_block()) {
                 self.refusals = self.refusals.saturating_add(1);
             }
@@ -165,9 +171,9 @@ mod tests {
 
     #[test]
     fn one_refusal_is_a_light_pause_and_siblings_in_flight_change_nothing() {
-        let mut hold = HoldBack::new();
-        assert_eq!(hold.refused(1.0, 0.95, 1.0, 10.0, false), Some((1.0, 1.25)));
-        assert_eq!(hold.refused(1.01, 0.96, 1.0, 10.0, false), None);
+        let mut hold = HoldBack::new(true);
+        assert_eq!(hold.refused(1.0, 0.95, 1.0, 10.0), Some((1.0, 1.25)));
+        assert_eq!(hold.refused(1.01, 0.96, 1.0, 10.0), None);
         assert!((hold.until() - 1.25).abs() < 1e-9);
         assert_eq!(hold.let_through(1.3), None);
         assert!(hold.is_clear());
@@ -175,14 +181,14 @@ mod tests {
 
     #[test]
     fn a_refusal_after_the_pause_means_trials_one_at_a_time() {
-        let mut hold = HoldBack::new();
-        hold.refused(1.0, 0.95, 1.0, 10.0, false);
-        hold.refused(1.35, 1.3, 1.0, 10.0, false);
+        let mut hold = HoldBack::new(true);
+        hold.refused(1.0, 0.95, 1.0, 10.0);
+        hold.refused(1.35, 1.3, 1.0, 10.0);
         assert!((hold.until() - 1.85).abs() < 1e-9, "half a second until the next trial");
         hold.sent();
         assert!(hold.until().is_infinite(), "the trial is out");
         hold.answered();
-        hold.refused(1.95, 1.9, 1.0, 10.0, false);
+        hold.refused(1.95, 1.9, 1.0, 10.0);
         assert!((hold.until() - 2.95).abs() < 1e-9);
         let block = hold.let_through(4.0).unwrap();
         assert!((block.from - 0.95).abs() < 1e-9 && (block.until - 4.0).abs() < 1e-9 && !block.informative);
@@ -191,24 +197,24 @@ mod tests {
     #[test]
     fn at_a_fast_pace_a_young_block_is_tried_sooner_while_no_limit_is_known() {
         let waits = |quick| {
-            let mut hold = HoldBack::new();
-            hold.refused(1.0, 0.95, 1.0, 100.0, quick);
-            hold.refused(1.1, 1.05, 1.0, 100.0, quick);
+            let mut hold = HoldBack::new(quick);
+            hold.refused(1.0, 0.95, 1.0, 100.0);
+            hold.refused(1.1, 1.05, 1.0, 100.0);
             hold.until() - 1.1
         };
         assert!((waits(true) - 0.15).abs() < 1e-9, "fifteen departures");
         assert!((waits(false) - 0.5).abs() < 1e-9);
-        let mut hold = HoldBack::new();
-        hold.refused(1.0, 0.95, 1.0, 100.0, true);
-        hold.refused(1.65, 1.6, 1.0, 100.0, true);
+        let mut hold = HoldBack::new(true);
+        hold.refused(1.0, 0.95, 1.0, 100.0);
+        hold.refused(1.65, 1.6, 1.0, 100.0);
         assert!((hold.until() - 1.65 - 0.49).abs() < 1e-9, "a share of its age");
-        hold.refused(2.25, 2.2, 1.0, 100.0, true);
+        hold.refused(2.25, 2.2, 1.0, 100.0);
         assert!((hold.until() - 3.25).abs() < 1e-9, "no longer young: the usual trials");
     }
 
     #[test]
     fn a_long_retry_after_pauses_until_then() {
-        let mut hold = HoldBack::new();
+        let mut hold = HoldBack::new(true);
         assert!(!hold.told(1.0, 0.9, 1.9));
         assert!(hold.told(1.0, 0.9, 42.0));
         assert!((hold.until() - 43.0).abs() < 1e-9);

@@ -98,8 +98,6 @@ pub(super) struct Learnt {
     window: Option<LongWindow>,
     rounds: Rounds,
     born: f64,
-    /// A limit was known once.
-    knew: bool,
     /// Others share the limit.
     contended: Option<Contended>,
     began: Beginning,
@@ -143,7 +141,7 @@ impl Learnt {
             episode_at: f64::NEG_INFINITY,
             refused_at: f64::NEG_INFINITY,
             episodes: 0,
-            hold_back: HoldBack::new(),
+            hold_back: HoldBack::new(starting && !settings.shared),
             history: History::default(),
             recent_refusals: VecDeque::new(),
             firsts: Vec::new(),
@@ -151,7 +149,6 @@ impl Learnt {
             window,
             rounds,
             born: now,
-            knew: !starting,
             contended: settings.shared.then(|| Contended::new(now)),
             began: prior.map_or(Beginning::Here, |prior| prior.beginning),
         };
@@ -177,7 +174,7 @@ impl Learnt {
 
     /// Holds back no longer: an operator knows better than the last refusal.
     pub(super) fn resume(&mut self) {
-        self.hold_back = HoldBack::new();
+        self.hold_back.end();
     }
 
     /// Goes faster than what is known to be let through.
@@ -307,7 +304,9 @@ impl Learnt {
             Answer::Refused { retry_after } => self.refused(now, stamp.sent_at, retry_after),
             Answer::Unknown => (),
         }
-        self.knew |= self.rounds.held().is_some() || self.window.is_some();
+        if self.rounds.held().is_some() || self.window.is_some() {
+            self.hold_back.try_rarely();
+        }
         while let Some((sent_at, answer)) = self.history.commit(now) {
             if matches!(answer, Answer::Refused { .. }) {
                 self.episode(now, sent_at);
@@ -351,8 +350,7 @@ impl Learnt {
             // A probe's refusal was to be expected, and nobody else needs to wait for it.
             Some(held) if self.rate > held.rate && self.rate <= MOVED * held.rate => self.rate = held.pace(),
             _ => {
-                let quick = !self.knew && self.contended.is_none();
-                let light = self.hold_back.refused(now, sent_at, wait, self.rate, quick);
+                let light = self.hold_back.refused(now, sent_at, wait, self.rate);
                 if let Some((from, until)) = light {
                     self.history.paused(from, until);
                 }
