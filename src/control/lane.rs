@@ -291,6 +291,8 @@ impl Node {
 pub(super) struct Lane {
     pub(super) key: LaneKey,
     pub(super) index: u32,
+    /// Its route's place in the roster.
+    pub(super) family: usize,
     pub(super) name: Arc<str>,
     pub(super) node: Node,
     pub(super) queue: Queue,
@@ -308,10 +310,19 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(key: LaneKey, index: u32, name: Arc<str>, node: Node, queue: Queue, now: f64) -> Self {
+    pub(super) fn new(
+        key: LaneKey,
+        index: u32,
+        family: usize,
+        name: Arc<str>,
+        node: Node,
+        queue: Queue,
+        now: f64,
+    ) -> Self {
         Self {
             key,
             index,
+            family,
             name,
             node,
             queue,

@@ -53,6 +53,6 @@ pub use settings::{
     ClassSettings, LaneRule, LanesSettings, LawSettings, Mode, QueueSettings, RetrySettings, Shape,
 };
 pub use ticket::{
-    AnnouncedView, ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, NodeOrigin, NodeView,
-    Refusal, Settled, Step, Ticket, TicketHasher, TicketId, Tickets,
+    AnnouncedView, ClassId, ClassView, Entered, LaneView, LimitModel, LimitSource, LimitView, NodeOrigin,
+    NodeView, Refusal, Settled, Step, Ticket, TicketHasher, TicketId, Tickets,
 };

@@ -2,7 +2,11 @@
 //!
 //! A departure that is late by no more than the slack keeps its place in the grid, so that a late timer costs
 //! neither rate nor phase: at exactly N requests a window the phase decides between no refusal and one a window.
-//! The form is that of ITU-T I.371's generic cell rate algorithm with the grid as its theoretical arrival time.
+//! The form is that of ITU-T I.371's generic cell rate algorithm with the grid as its theoretical arrival time, and the
+//! slack as its tolerance: never more than `rate × (time + slack) + 1` leave in any time.
+//!
+//! At hundreds a second a busy machine is late by more than an interval, and as often. There a departure that is too late
+//! moves the grid by what is beyond the slack alone, so that no more is lost than must be.
 
 use super::Rate;
 
@@ -19,12 +23,15 @@ pub struct Pacer {
 enum Slack {
     /// Never: the textbook algorithm.
     None,
-    /// A timer's lateness: half an interval, within 1 to 5 ms.
+    /// A timer's lateness: half an interval, within 2 to 5 ms.
     Timer,
 }
 
+/// The slack in seconds, at least and at most. At the least, 1.002 × the rate may leave in a second, and one.
+const SLACK_SECONDS: (f64, f64) = (0.002, 0.005);
+
 impl Pacer {
-    /// A pacer that forgives a timer's lateness (half an interval, at least 1 ms and at most 5 ms). The first
+    /// A pacer that forgives a timer's lateness (half an interval, at least 2 ms and at most 5 ms). The first
     /// departure may leave at once.
     pub fn new() -> Self {
         Self { slot: f64::NEG_INFINITY, slack: Slack::Timer, keeps_phase: false }
@@ -42,19 +49,25 @@ impl Pacer {
 
     /// One departs at `now`, at `rate`.
     pub fn take(&mut self, now: f64, rate: Rate) {
-        let due = self.ready_at(rate);
-        let slack = match self.slack {
-            Slack::None => 0.0,
-            Slack::Timer => (0.5 * rate.interval_seconds()).clamp(0.001, 0.005),
-        };
+        let (due, interval) = (self.ready_at(rate), rate.interval_seconds());
+        let slack = self.slack_at(interval);
         self.slot = if now - due <= slack {
             due
         } else if self.keeps_phase && due.is_finite() {
-            let interval = rate.interval_seconds();
             self.slot + ((now - self.slot) / interval).round() * interval
+        } else if interval < 2.0 * slack && due.is_finite() {
+            now - slack
         } else {
             now
         };
+    }
+
+    fn slack_at(&self, interval: f64) -> f64 {
+        let (least, most) = SLACK_SECONDS;
+        match self.slack {
+            Slack::None => 0.0,
+            Slack::Timer => (0.5 * interval).clamp(least, most),
+        }
     }
 
     /// Keeps the grid's phase through idle times from now on (a phase that was found is worth keeping): after one,
@@ -114,6 +127,22 @@ mod tests {
             assert!((pacer.ready_at(rate) - due).abs() < 1e-9);
             pacer.take(due + late, rate);
         }
+    }
+
+    #[test]
+    fn a_fast_grid_loses_no_more_than_what_is_beyond_the_slack() {
+        let rate = Rate::new(1_000.0);
+        let mut pacer = Pacer::new();
+        pacer.take(1.0, rate);
+        pacer.take(1.003, rate);
+        assert!((pacer.ready_at(rate) - 1.002).abs() < 1e-9, "2 ms late is its place in the grid");
+        pacer.take(1.012, rate);
+        assert!(
+            (pacer.ready_at(rate) - 1.011).abs() < 1e-9,
+            "10 ms late: 8 are lost, and two may follow at once"
+        );
+        pacer.take(60.0, rate);
+        assert!((pacer.ready_at(rate) - 59.999).abs() < 1e-9, "however long it was idle");
     }
 
     #[test]

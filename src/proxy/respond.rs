@@ -103,14 +103,29 @@ pub(super) fn to_options() -> Response<Bytes> {
 /// Writes Server-Timing: the time in queues, the time with the API, and how often it was sent again. A field of
 /// the API's own stays, in a line of its own.
 pub(super) fn add_server_timing(headers: &mut HeaderMap, queued: Duration, upstream: Duration, retries: u32) {
-    let text = format!(
-        "queue;dur={}, upstream;dur={}, retries;desc=\"{retries}\"",
-        milliseconds(queued),
-        milliseconds(upstream)
-    );
-    if let Ok(value) = HeaderValue::try_from(text) {
+    let mut text = [0; SERVER_TIMING_BYTES];
+    let mut rest = &mut text[..];
+    let mut retries_text = itoa::Buffer::new();
+    let written = put(&mut rest, "queue;dur=")
+        .and_then(|()| put_milliseconds(&mut rest, queued))
+        .and_then(|()| put(&mut rest, ", upstream;dur="))
+        .and_then(|()| put_milliseconds(&mut rest, upstream))
+        .and_then(|()| put(&mut rest, ", retries;desc=\""))
+        .and_then(|()| put(&mut rest, retries_text.format(retries)))
+        .and_then(|()| put(&mut rest, "\""));
+    let length = SERVER_TIMING_BYTES - rest.len();
+    let text = text.get(..length).filter(|_| written.is_some()).unwrap_or_default();
+    if let Ok(value) = HeaderValue::from_bytes(text) {
         headers.append(SERVER_TIMING, value);
     }
+}
+
+/// Takes `text` out of the front of what is free; `None` when that is too small.
+fn put(free: &mut &mut [u8], text: &str) -> Option<()> {
+    let (place, rest) = std::mem::take(free).split_at_mut_checked(text.len())?;
+    place.copy_from_slice(text.as_bytes());
+    *free = rest;
+    Some(())
 }
 
 /// The raw bytes for a client whose request head did not come in time: there is no request to answer to.
@@ -184,11 +199,22 @@ fn whole_seconds(wait: Duration) -> u64 {
 }
 
 /// Milliseconds with up to three decimals, without the zeros that say nothing.
-fn milliseconds(time: Duration) -> String {
-    let micros = time.as_micros();
-    let text = format!("{}.{:03}", micros / 1_000, micros % 1_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+fn put_milliseconds(free: &mut &mut [u8], time: Duration) -> Option<()> {
+    let whole = time.as_secs().saturating_mul(1_000).saturating_add(u64::from(time.subsec_millis()));
+    put(free, itoa::Buffer::new().format(whole))?;
+    let thousandths = time.subsec_micros() % 1_000;
+    if thousandths == 0 {
+        return Some(());
+    }
+    let mut digits = itoa::Buffer::new();
+    // A thousand more, so that there are three of them.
+    let digits = digits.format(1_000 + thousandths).strip_prefix('1')?;
+    put(free, ".")?;
+    put(free, digits.trim_end_matches('0'))
 }
+
+/// Three numbers of twenty digits at most, and the words between them.
+const SERVER_TIMING_BYTES: usize = 128;
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -290,7 +316,11 @@ mod tests {
     #[test]
     fn milliseconds_are_short() {
         for (micros, text) in [(0, "0"), (1, "0.001"), (1_000, "1"), (1_230, "1.23"), (100_000, "100")] {
-            assert_eq!(milliseconds(Duration::from_micros(micros)), text);
+            let mut headers = HeaderMap::new();
+            add_server_timing(&mut headers, Duration::from_micros(micros), Duration::MAX, u32::MAX);
+            let line =
+                format!("queue;dur={text}, upstream;dur={}.999, retries;desc=\"{}\"", u64::MAX, u32::MAX);
+            assert_eq!(headers[SERVER_TIMING], line);
         }
     }
 }
