@@ -38,7 +38,15 @@ pub(super) fn unknown(admin: &Admin, name: &str) -> Problem {
         (_, 0) => format!("there are: {}", names.join(", ")),
         (_, more) => format!("there are: {} and {more} more", names.join(", ")),
     };
-    Problem::new(StatusCode::NOT_FOUND, format!("no lane is called {name:?}; {there}"))
+    Problem::new(StatusCode::NOT_FOUND, format!("no lane is called {}; {there}", shown(name)))
+}
+
+/// A name that may be anything, in quotes: so much of it that a person knows it again.
+fn shown(name: &str) -> String {
+    match name.char_indices().nth(NAME_SHOWN) {
+        Some((end, _)) => format!("{:?} and so on", name.get(..end).unwrap_or_default()),
+        None => format!("{name:?}"),
+    }
 }
 
 #[expect(
@@ -234,6 +242,8 @@ fn rounded(value: f64) -> f64 {
 const HASH_DIGITS: usize = 8;
 /// Names in an answer to a name that is not there.
 const NAMES_SHOWN: usize = 10;
+/// Characters of that name: enough to know it again.
+const NAME_SHOWN: usize = 100;
 /// Some thirty years: no pause is longer, and every date stays one.
 const LONGEST_SECONDS: f64 = 1e9;
 
@@ -243,6 +253,14 @@ mod tests {
     use crate::control::{CredentialHash, LaneKey};
     use crate::control::{LawName, LimitModel, LimitSource, Mode, NodeOrigin};
     use serde_json::json;
+
+    #[test]
+    fn a_name_that_is_not_there_is_not_echoed_at_length() {
+        assert_eq!(shown("a\"b"), r#""a\"b""#);
+        assert_eq!(shown(&"é".repeat(100)), format!("\"{}\"", "é".repeat(100)));
+        let long = shown(&"é".repeat(10_000));
+        assert_eq!(long, format!("\"{}\" and so on", "é".repeat(100)));
+    }
 
     fn view(paused_seconds: f64) -> LaneView {
         LaneView {

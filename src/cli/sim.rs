@@ -44,7 +44,7 @@ pub(super) struct Sim {
     #[arg(long, value_name = "KEY", default_value = "token")]
     key: KeyBy,
     /// Paths that start so are limited, others are free
-    #[arg(long, value_name = "PREFIX", default_value = "/")]
+    #[arg(long, value_name = "PREFIX", default_value = "/", value_parser = path)]
     path: String,
     /// What a 429 tells: whole seconds, reset (seconds until the window ends), date (the same as an HTTP-date) or
     /// none (no such header)
@@ -124,6 +124,10 @@ impl Sim {
             "--others asks at a rate, and --model concurrency counts requests under way: leave --others out, or choose \
              another model, such as --model fixed"
                 .to_owned()
+        } else if self.others.is_some() && self.limits.iter().all(|limit| matches!(limit, Limit::None)) {
+            "--others spends of limits, and --limit none has none: leave --others out, or set a limit, such as --limit \
+             10/s"
+                .to_owned()
         } else {
             return Ok(());
         };
@@ -166,6 +170,16 @@ fn limit(text: &str) -> Result<Limit, QuotaError> {
     match format!("{text}/s").parse::<Quota>() {
         Ok(quota) => Ok(Limit::AtOnce(quota.requests)),
         Err(_) => text.parse().map(Limit::Of),
+    }
+}
+
+fn path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "every path begins with a slash, so none begins with {text:?}: write for example \"/api\""
+        ))
     }
 }
 
@@ -236,6 +250,23 @@ mod tests {
         assert_eq!((settings.latency, settings.jitter), (Duration::from_millis(60), Duration::ZERO));
         assert_eq!((settings.phase, settings.seed), (Duration::from_millis(250), 7));
         assert!(sim("--limit none").limits.is_empty());
+    }
+
+    #[test]
+    fn what_would_have_no_effect_is_told() {
+        for (args, word) in [
+            ("--path api", "\"/api\""),
+            ("--path http://127.0.0.1/api", "begins with a slash"),
+            ("--limit none --others 1/s", "leave --others out"),
+            ("--limit none --limit none --others 1/s", "leave --others out"),
+            ("--limit 7 --model concurrency --others 1/s", "leave --others out"),
+            ("--limit 10/s --burst 5", "leave --burst out"),
+        ] {
+            let typed = format!("tidegate sim {args}");
+            let said = parse(typed.split_whitespace().map(Into::into)).unwrap_err().to_string();
+            assert!(said.contains(word), "{args}: {said}");
+        }
+        assert!(sim("--limit none --limit 10/s --others 1/s").others.is_some());
     }
 
     #[test]

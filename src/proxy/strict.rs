@@ -7,6 +7,10 @@
 //! # Cost
 //! One more look at each head, and none at bodies but for chunks' first lines. Bytes are copied only when a read ends
 //! within a head or such a line.
+//!
+//! Measured in instructions (callgrind, the release build, one kept connection, as the difference between 500 and 2500
+//! requests): 2 400 for a head of 88 bytes with 3 fields, of 66 200 that Tidegate spends on that request; 17 900 for one
+//! of 915 bytes with 11 fields, of 114 100. That is 20 to 27 for each byte, or 4 % to 16 % of what is not the kernel's.
 
 use super::framing::{End, Framing};
 use super::grammar::Fault;

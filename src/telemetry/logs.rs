@@ -70,7 +70,8 @@ pub(super) fn event(event: &Event) {
         Event::SignalIgnored { lane, signal } => {
             debug!(%lane, signal, "what the API says of a limit makes no sense, and is ignored");
         }
-        Event::Paused { lane, seconds } => info!(%lane, seconds, "lane holds back as the API asked"),
+        // As often as refusals come; that a lane is paused, and for how long, is in the metrics and on the admin pages.
+        Event::Paused { lane, seconds } => debug!(%lane, seconds, "lane holds back as the API asked"),
         Event::Commanded { lane, command } => order(lane, *command),
         Event::LimitShared { limit, lanes } if lanes.is_empty() => {
             info!(%limit, "the API says that a limit is on more than one lane");
@@ -128,3 +129,51 @@ fn millis(duration: Duration) -> f64 {
 const LIBRARIES: LevelFilter = LevelFilter::WARN;
 /// The target of access-log lines.
 const ACCESS: &str = concat!(env!("CARGO_PKG_NAME"), "::access");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(level: LevelFilter, work: impl FnOnce()) -> String {
+        let lines = Lines::default();
+        let written = lines.clone();
+        let subscriber = tracing_subscriber::registry()
+            .with(fmt::layer().with_ansi(false).with_writer(move || written.clone()).with_filter(level));
+        tracing::subscriber::with_default(subscriber, work);
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn what_comes_with_every_refusal_is_not_at_info() {
+        let lane: Arc<str> = "a".into();
+        let refused = || {
+            event(&Event::LaneMade { lane: Arc::clone(&lane) });
+            for _ in 0..3 {
+                event(&Event::Throttled {
+                    lane: Arc::clone(&lane),
+                    retry_after_seconds: Some(1.0),
+                    per: crate::control::Level::Route,
+                });
+                event(&Event::Paused { lane: Arc::clone(&lane), seconds: 1.0 });
+            }
+        };
+        let (info, debug) = (logged(LevelFilter::INFO, refused), logged(LevelFilter::DEBUG, refused));
+        assert_eq!((info.lines().count(), debug.lines().count()), (1, 7), "{info}{debug}");
+        assert_eq!(debug.matches("holds back").count(), 3);
+    }
+}

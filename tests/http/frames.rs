@@ -6,7 +6,7 @@ use super::through::{Through, eventually, fixed};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tidegate::config::ProxySettings;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
@@ -136,4 +136,54 @@ async fn floods_end_their_connection_and_nothing_else() {
     let before = origin.seen().len();
     client.send(frame(HEADERS, 5, 1, GET)).await;
     eventually("others are served", || origin.seen().len() == before + 1).await;
+}
+
+/// The settings and the window of the connection that a server announces, by their numbers.
+async fn announced(client: &mut Client) -> (Vec<(u16, u32)>, u32) {
+    let mut unread = Vec::new();
+    loop {
+        client.stream.read_buf(&mut unread).await.unwrap();
+        let (mut rest, mut settings, mut window) = (&unread[..], Vec::new(), None);
+        while rest.len() >= 9 && rest.len() >= 9 + usize::from(rest[2]) {
+            let (payload, after) = rest[9..].split_at(usize::from(rest[2]));
+            match (rest[3], rest[4]) {
+                (SETTINGS, 0) => settings.extend(payload.chunks_exact(6).map(|pair| {
+                    let number = u32::from_be_bytes(pair[2..].try_into().unwrap());
+                    (u16::from_be_bytes([pair[0], pair[1]]), number)
+                })),
+                (WINDOW_UPDATE, _) => window = Some(u32::from_be_bytes(payload.try_into().unwrap())),
+                _ => (),
+            }
+            rest = after;
+        }
+        if let Some(window) = window {
+            return (settings, window);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_may_do_is_announced_and_holds() {
+    let origin = Origin::friendly().await;
+    let through = through(origin.address);
+    let mut client = begun(through.address, &[]).await;
+    let (settings, window) = announced(&mut client).await;
+    // RFC 9113 6.5.2: streams, window of a stream, and the size of a head when it is unpacked.
+    for setting in [(3, 100), (4, 64 * 1024), (6, 16 * 1024)] {
+        assert!(settings.contains(&setting), "{setting:?} in {settings:?}");
+    }
+    // RFC 9113 6.9.2: what is announced comes on top of 65 535.
+    assert_eq!(window, 1024 * 1024 - 65_535);
+
+    // A head of some hundred bytes that would unpack to 400 kB: one long field, then the place where it stands.
+    let mut head = GET.to_vec();
+    // 4000 bytes: 127 in the prefix of seven bits, and 3873 beyond it (RFC 7541 5.1).
+    head.extend(b"\x40\x01x\x7f\xa1\x1e");
+    head.extend([b'y'; 4000]);
+    head.extend([0xbe; 100]);
+    client.send(frame(HEADERS, 5, 1, &head)).await;
+    let mut next = begun(through.address, &[]).await;
+    next.send(frame(HEADERS, 5, 1, GET)).await;
+    eventually("others are served", || origin.seen().len() == 1).await;
+    assert_eq!(origin.seen()[0].field("x"), None, "and the bomb is not");
 }

@@ -4,11 +4,15 @@
 
 mod accept;
 mod admission;
+mod answers;
+mod checklist;
 mod client;
 mod departure;
 mod frames;
+mod hops;
 mod hostile;
 mod http2;
+mod interim;
 mod intermediary;
 mod origin;
 mod paused;
@@ -16,7 +20,10 @@ mod replay;
 mod secure;
 mod signals;
 mod stale;
+mod streams;
 mod through;
 mod tls;
 mod translation;
+mod untouched;
+mod upstream_pool;
 mod upstreams;

@@ -175,7 +175,7 @@ async fn read(
             let end = match length {
                 _ if hasty => Some(0),
                 Some(length) => (unread.len() >= length).then_some(length),
-                None if chunked => find(unread, b"0\r\n\r\n").map(|end| end + 5),
+                None if chunked => chunks_end(unread),
                 None => Some(0),
             };
             if let Some(end) = end {
@@ -189,6 +189,20 @@ async fn read(
             _ => return None,
         }
     }
+}
+
+/// Where a chunked body ends, its trailers included, if all of it is there.
+fn chunks_end(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while at < bytes.len() {
+        let line = at + find(&bytes[at..], b"\r\n")?;
+        let size = usize::from_str_radix(text(&bytes[at..line]).split(';').next().unwrap(), 16).unwrap();
+        if size == 0 {
+            return find(&bytes[line..], b"\r\n\r\n").map(|end| line + end + 4);
+        }
+        at = line + 2 + size + 2;
+    }
+    None
 }
 
 /// 200 with a body.

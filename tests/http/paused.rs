@@ -60,15 +60,19 @@ impl tower_service::Service<Uri> for Memory {
             let connection = hyper::server::conn::http1::Builder::new();
             drop(connection.serve_connection(TokioIo::new(theirs), service).await);
         });
-        Box::pin(ready(Ok(TokioIo::new(Pipe(ours)))))
+        Box::pin(ready(Ok(TokioIo::new(Pipe { stream: ours, is_http2: false }))))
     }
 }
 
-struct Pipe(DuplexStream);
+/// A connection in memory, and whether HTTP/2 was agreed on for it.
+pub(crate) struct Pipe {
+    pub(crate) stream: DuplexStream,
+    pub(crate) is_http2: bool,
+}
 
 impl Connection for Pipe {
     fn connected(&self) -> Connected {
-        Connected::new()
+        if self.is_http2 { Connected::new().negotiated_h2() } else { Connected::new() }
     }
 }
 
@@ -78,21 +82,21 @@ impl AsyncRead for Pipe {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Pipe {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -1,0 +1,13 @@
+//! The metric that says what is running.
+
+use crate::telemetry::registered::registered;
+use prometheus::{IntGauge, Opts, Registry};
+
+pub(super) fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
+    let options = Opts::new("tidegate_build_info", "Always 1; the labels say what is running.")
+        .const_label("version", env!("CARGO_PKG_VERSION"))
+        .const_label("os", std::env::consts::OS)
+        .const_label("arch", std::env::consts::ARCH);
+    registered(registry, IntGauge::with_opts(options)?)?.set(1);
+    Ok(())
+}
