@@ -23,7 +23,8 @@ pub(crate) fn run(quick: bool, report: &mut Report) {
     report.table("Allocations of a request that no limit holds back", &["allocations", "bytes"]);
     report.row("at the gate".to_owned(), at_the_gate(requests));
     let get = "GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n".to_owned();
-    let fields: String = (1..=8).map(|n| format!("X-Field-{n}: some value or other\r\n")).collect();
+    let fields: Vec<_> = (1..=8).map(|n| format!("X-Field-{n}: some value or other\r\n")).collect();
+    let fields = fields.concat();
     let token = "Authorization: Bearer 0123456789abcdef0123456789abcdef\r\n";
     let headed = format!("GET /api/v2/users/42 HTTP/1.1\r\nHost: api.example.com\r\n{token}{fields}\r\n");
     let body = format!("{}end", "x".repeat(1021));

@@ -22,10 +22,13 @@ mod report;
 use report::Report;
 use tidegate::control::{CredentialHash, LaneKey};
 
+/// Fills its tables; with `true` it only shows that it runs.
+type Part = fn(bool, &mut Report);
+
 fn main() {
     // Under `cargo test` only: does it run?
     let quick = !std::env::args().any(|argument| argument == "--bench");
-    let parts: [(&str, fn(bool, &mut Report)); 5] = [
+    let parts: [(&str, Part); 5] = [
         ("decide", decide::run),
         ("contended", contended::run),
         ("allocated", allocated::run),

@@ -310,19 +310,11 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(
-        key: LaneKey,
-        index: u32,
-        family: usize,
-        name: Arc<str>,
-        node: Node,
-        queue: Queue,
-        now: f64,
-    ) -> Self {
+    pub(super) fn new(key: LaneKey, index: u32, name: Arc<str>, node: Node, queue: Queue, now: f64) -> Self {
         Self {
             key,
             index,
-            family,
+            family: 0,
             name,
             node,
             queue,

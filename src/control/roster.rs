@@ -78,7 +78,8 @@ impl Roster {
         self.by_key.insert(key.clone(), index);
         let queue = Queue::new(&settings.classes);
         let family = self.join(route, index);
-        self.lanes.insert(index, Lane::new(key, index, family, Arc::clone(&name), node, queue, now));
+        let lane = Lane { family, ..Lane::new(key, index, Arc::clone(&name), node, queue, now) };
+        self.lanes.insert(index, lane);
         (index, name)
     }
 

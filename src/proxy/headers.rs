@@ -62,8 +62,10 @@ pub(super) fn to_upstream(headers: &mut HeaderMap, version: Version, via: &Via) 
         ));
     }
     if there.any() {
-        let wants_trailers = has_token(headers, &TE, "trailers");
-        remove_nominated(headers);
+        let wants_trailers = there.has(&TE) && has_token(headers, &TE, "trailers");
+        if there.has(&CONNECTION) {
+            remove_nominated(headers);
+        }
         there.remove_from(headers);
         if wants_trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -79,11 +81,13 @@ pub(super) fn to_client(headers: &mut HeaderMap) {
     if !there.any() {
         return;
     }
-    if headers.contains_key(TRANSFER_ENCODING) {
+    if there.has(&TRANSFER_ENCODING) {
         // Both: the coding wins, and the length is a lie or an attack (RFC 9112 6.3).
         headers.remove(CONTENT_LENGTH);
     }
-    remove_nominated(headers);
+    if there.has(&CONNECTION) {
+        remove_nominated(headers);
+    }
     there.remove_from(headers);
 }
 
@@ -137,22 +141,33 @@ impl Present {
         self.found != 0
     }
 
+    fn has(self, name: &HeaderName) -> bool {
+        self.those().any(|found| found == name)
+    }
+
     fn remove_from(self, headers: &mut HeaderMap) {
-        for (at, name) in self.names.iter().enumerate() {
-            if self.found & (1 << at) != 0 {
-                headers.remove(name);
-            }
+        for name in self.those() {
+            headers.remove(name);
         }
+    }
+
+    fn those(mut self) -> impl Iterator<Item = &'static HeaderName> {
+        std::iter::from_fn(move || {
+            let at = self.found.trailing_zeros();
+            self.found &= self.found.wrapping_sub(1);
+            self.names.get(usize::try_from(at).ok()?)
+        })
     }
 }
 
 /// Removes the fields that Connection names.
 fn remove_nominated(headers: &mut HeaderMap) {
-    // Nearly always it says `keep-alive` or `close`, and names no field: those that end on this connection go anyway.
-    let is_option =
-        |token: &&str| ["keep-alive", "close"].iter().any(|option| token.eq_ignore_ascii_case(option));
+    // Nearly always it says one of these, and names no field.
+    let is_option = |line: &HeaderValue| matches!(line.as_bytes(), b"keep-alive" | b"close" | b"Keep-Alive");
+    if headers.get_all(CONNECTION).iter().all(is_option) {
+        return;
+    }
     let nominated: Vec<HeaderName> = tokens(headers, &CONNECTION)
-        .filter(|token| !is_option(token))
         .filter_map(|token| HeaderName::try_from(token).ok())
         .filter(|name| !END_TO_END.contains(name))
         .collect();

@@ -24,16 +24,29 @@ fn is_name(mut name: &[u8]) -> bool {
         name = match name {
             [] => return true,
             [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
-            [
-                b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';'
-                | b'=',
-                rest @ ..,
-            ] => rest,
-            [byte, rest @ ..] if byte.is_ascii_alphanumeric() => rest,
+            [byte, rest @ ..] if IN_NAMES.get(usize::from(*byte)).copied().unwrap_or(false) => rest,
             _ => return false,
         };
     }
 }
+
+/// The bytes that a name may have as they are: unreserved ones and sub-delimiters of RFC 3986, but for the comma.
+#[expect(clippy::indexing_slicing, reason = "in a constant: an index that is out of bounds does not compile")]
+static IN_NAMES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        let mark = matches!(
+            byte,
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'='
+        );
+        table[byte as usize] = mark || byte.is_ascii_alphanumeric();
+        if byte == u8::MAX {
+            break table;
+        }
+        byte += 1;
+    }
+};
 
 /// Nothing, or a colon with a number; the number may be left out.
 fn is_port(text: &[u8]) -> bool {

@@ -104,29 +104,58 @@ pub(super) fn to_options() -> Response<Bytes> {
 /// Writes Server-Timing: the time in queues, the time with the API, and how often it was sent again. A field of
 /// the API's own stays, in a line of its own.
 pub(super) fn add_server_timing(headers: &mut HeaderMap, queued: Duration, upstream: Duration, retries: u32) {
-    let mut text = [0; SERVER_TIMING_BYTES];
-    let mut rest = &mut text[..];
-    let mut retries_text = itoa::Buffer::new();
-    let written = put(&mut rest, "queue;dur=")
-        .and_then(|()| put_milliseconds(&mut rest, queued))
-        .and_then(|()| put(&mut rest, ", upstream;dur="))
-        .and_then(|()| put_milliseconds(&mut rest, upstream))
-        .and_then(|()| put(&mut rest, ", retries;desc=\""))
-        .and_then(|()| put(&mut rest, retries_text.format(retries)))
-        .and_then(|()| put(&mut rest, "\""));
-    let length = SERVER_TIMING_BYTES - rest.len();
-    let text = text.get(..length).filter(|_| written.is_some()).unwrap_or_default();
-    if let Ok(value) = HeaderValue::from_bytes(text) {
+    let mut line = Line::default();
+    line.put("queue;dur=");
+    line.put_milliseconds(queued);
+    line.put(", upstream;dur=");
+    line.put_milliseconds(upstream);
+    line.put(", retries;desc=\"");
+    line.put(itoa::Buffer::new().format(retries));
+    line.put("\"");
+    if let Ok(value) = HeaderValue::from_bytes(line.written()) {
         headers.append(SERVER_TIMING, value);
     }
 }
 
-/// Takes `text` out of the front of what is free; `None` when that is too small.
-fn put(free: &mut &mut [u8], text: &str) -> Option<()> {
-    let (place, rest) = std::mem::take(free).split_at_mut_checked(text.len())?;
-    place.copy_from_slice(text.as_bytes());
-    *free = rest;
-    Some(())
+/// A line of Server-Timing while it is written: each answer gets one, and `format!` costs ten times as much.
+struct Line {
+    /// Three numbers of twenty digits at most, and the words between them.
+    bytes: [u8; 128],
+    length: usize,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self { bytes: [0; 128], length: 0 }
+    }
+}
+
+impl Line {
+    fn put(&mut self, text: &str) {
+        let end = self.length + text.len();
+        if let Some(place) = self.bytes.get_mut(self.length..end) {
+            place.copy_from_slice(text.as_bytes());
+            self.length = end;
+        }
+    }
+
+    /// Milliseconds with up to three decimals, without the zeros that say nothing.
+    fn put_milliseconds(&mut self, time: Duration) {
+        let whole = time.as_secs().saturating_mul(1_000).saturating_add(u64::from(time.subsec_millis()));
+        self.put(itoa::Buffer::new().format(whole));
+        let thousandths = time.subsec_micros() % 1_000;
+        if thousandths > 0 {
+            let mut digits = itoa::Buffer::new();
+            // A thousand more, so that there are three of them.
+            let digits = digits.format(1_000 + thousandths).get(1..).unwrap_or_default();
+            self.put(".");
+            self.put(digits.trim_end_matches('0'));
+        }
+    }
+
+    fn written(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
 }
 
 /// The raw bytes for a client whose request head did not come in time: there is no request to answer to.
@@ -198,24 +227,6 @@ fn whole_seconds(wait: Duration) -> u64 {
     let up = u64::from(wait.subsec_nanos() > 0);
     wait.as_secs().saturating_add(up).max(1)
 }
-
-/// Milliseconds with up to three decimals, without the zeros that say nothing.
-fn put_milliseconds(free: &mut &mut [u8], time: Duration) -> Option<()> {
-    let whole = time.as_secs().saturating_mul(1_000).saturating_add(u64::from(time.subsec_millis()));
-    put(free, itoa::Buffer::new().format(whole))?;
-    let thousandths = time.subsec_micros() % 1_000;
-    if thousandths == 0 {
-        return Some(());
-    }
-    let mut digits = itoa::Buffer::new();
-    // A thousand more, so that there are three of them.
-    let digits = digits.format(1_000 + thousandths).strip_prefix('1')?;
-    put(free, ".")?;
-    put(free, digits.trim_end_matches('0'))
-}
-
-/// Three numbers of twenty digits at most, and the words between them.
-const SERVER_TIMING_BYTES: usize = 128;
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");

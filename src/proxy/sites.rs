@@ -57,6 +57,9 @@ impl Sites {
                 return (site, rest);
             }
         }
+        if self.others.is_empty() {
+            return (&self.first, target);
+        }
         let is_host = |site: &&Site| {
             host.is_some_and(|host| {
                 let host = host.as_str();

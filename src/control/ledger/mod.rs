@@ -88,9 +88,8 @@ impl Ledgers {
     pub(super) fn sent(&mut self, now: f64) -> u64 {
         self.departures += 1;
         self.flying.insert(self.departures, now);
-        let jitter = self.jitter.seconds();
         for book in &mut self.books {
-            let guard = book.guard(jitter);
+            let guard = book.guard(self.jitter.seconds());
             book.sent(now, self.departures, guard);
         }
         self.departures
@@ -222,10 +221,10 @@ impl Ledgers {
 
     /// When every ledger lets the next one leave, with `waiting` that could.
     pub(super) fn ready_at(&mut self, now: f64, waiting: usize) -> f64 {
-        let (flying, jitter) = (self.flying.len(), self.jitter.seconds());
+        let flying = self.flying.len();
         let mut at = self.pause_until.unwrap_or(f64::NEG_INFINITY);
         for book in &mut self.books {
-            let guard = book.guard(jitter);
+            let guard = book.guard(self.jitter.seconds());
             at = at.max(book.ready_at(now, waiting, flying, guard));
         }
         at

@@ -27,6 +27,8 @@ pub(super) struct Metrics {
     vectors: Vectors,
     gauges: Gauges,
     admission_refused: IntCounter,
+    /// Of [`Vectors::class_queue_wait`], what belongs to no class: nearly all.
+    unclassed_queue_wait: Histogram,
     series: Series,
     /// For what happened before a request had a lane.
     no_lane: Arc<str>,
@@ -51,8 +53,6 @@ pub(super) struct Vectors {
     pub(super) upstream_duration: HistogramVec,
     /// By class, over all lanes.
     class_queue_wait: HistogramVec,
-    /// Of it, what belongs to no class.
-    unclassed_queue_wait: Histogram,
 }
 
 /// What is set at each scrape.
@@ -106,11 +106,13 @@ impl Metrics {
         let bound = gauge(&registry, "tidegate_series_lanes_max", "Lane labels that may have series.")?;
         bound.set(signed(lanes_max));
         build_info(&registry)?;
+        let unclassed_queue_wait = vectors.class_queue_wait.with_label_values(&[OTHER]);
         Ok(Self {
             registry,
             vectors,
             gauges,
             admission_refused,
+            unclassed_queue_wait,
             series: Series::new(lanes_max, capped),
             no_lane: "none".into(),
             scrape: Mutex::default(),
@@ -126,7 +128,7 @@ impl Metrics {
             Event::Started { lane, class, waited_seconds } => {
                 self.of(lane, |lane| lane.queue_wait.observe(*waited_seconds));
                 match class {
-                    None => self.vectors.unclassed_queue_wait.observe(*waited_seconds),
+                    None => self.unclassed_queue_wait.observe(*waited_seconds),
                     Some(class) => {
                         self.vectors.class_queue_wait.with_label_values(&[class]).observe(*waited_seconds);
                     }
@@ -193,12 +195,6 @@ impl Vectors {
             let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
             registered(registry, HistogramVec::new(options, &[label])?)
         };
-        let class_queue_wait = histograms(
-            "tidegate_class_queue_wait_seconds",
-            "Time from entering the queue to the pass, by class; \"other\" is what belongs to none.",
-            "class",
-            &QUEUE_BUCKETS,
-        )?;
         Ok(Self {
             requests: counters(
                 "tidegate_requests_total",
@@ -254,8 +250,12 @@ impl Vectors {
                 "lane",
                 &UPSTREAM_BUCKETS,
             )?,
-            unclassed_queue_wait: class_queue_wait.with_label_values(&[OTHER]),
-            class_queue_wait,
+            class_queue_wait: histograms(
+                "tidegate_class_queue_wait_seconds",
+                "Time from entering the queue to the pass, by class; \"other\" is what belongs to none.",
+                "class",
+                &QUEUE_BUCKETS,
+            )?,
         })
     }
 }
