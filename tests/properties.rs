@@ -545,7 +545,7 @@ proptest! {
             let ours = pacer.ready_at(rate) <= now + 1e-9;
             prop_assert_eq!(ours, oracle.check().is_ok(), "at {} ms", millis);
             if ours {
-                pacer.take(now, rate);
+                pacer.take(now, rate, now);
             }
         }
     }

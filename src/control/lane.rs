@@ -35,6 +35,8 @@ pub(super) struct Node {
     pause_until: f64,
     /// When the next one would have left before the phase was changed; infinite without such a change.
     unshifted: f64,
+    /// Since when something waits; infinite while nothing does.
+    waiting_since: f64,
     /// Requests sent whose exchange is not over.
     pub(super) in_flight: u32,
     /// What left up to then was another law's: its answers teach this one nothing.
@@ -61,6 +63,7 @@ impl Node {
             orders,
             pause_until: never,
             unshifted: f64::INFINITY,
+            waiting_since: f64::INFINITY,
             in_flight: 0,
             since: never,
             mode: Mode::Adaptive,
@@ -91,8 +94,13 @@ impl Node {
     /// Tells the law that so many wait, and gives its pace. While an operator's orders are what holds back, nothing
     /// waits for the law: it neither climbs nor probes.
     pub(super) fn hear(&mut self, now: f64, waiting: usize) -> Rate {
+        self.note_waiting(now, waiting);
         let waiting = self.waiting_for_law(now, waiting);
         self.law.rate(now, waiting)
+    }
+
+    fn note_waiting(&mut self, now: f64, waiting: usize) {
+        self.waiting_since = if waiting == 0 { f64::INFINITY } else { self.waiting_since.min(now) };
     }
 
     fn waiting_for_law(&self, now: f64, waiting: usize) -> usize {
@@ -102,6 +110,7 @@ impl Node {
     /// When the next one may leave, with `waiting` that could; infinite while an answer has to come first. One that
     /// `need_not` wait with the others may leave in a light pause.
     pub(super) fn ready_at(&mut self, now: f64, waiting: usize, need_not: bool) -> f64 {
+        self.note_waiting(now, waiting);
         let waiting = self.waiting_for_law(now, waiting);
         let rate = self.law.rate(now, waiting);
         if self.observes() && self.orders.pinned().is_none() {
@@ -136,8 +145,8 @@ impl Node {
         let law_paces = self.orders.pinned().is_none() && self.orders.pace(law) >= law;
         self.pacer.keep_phase(self.law.keeps_phase() && law_paces);
         let is_ahead = self.orders.pinned().is_none() && self.burst.is_ahead(now, &self.pacer, law);
-        self.pacer.take(now, self.orders.pinned().unwrap_or(law));
-        self.orders.take(now);
+        self.pacer.take(now, self.orders.pinned().unwrap_or(law), self.waiting_since);
+        self.orders.take(now, self.waiting_since);
         self.unshifted = f64::INFINITY;
         self.in_flight += 1;
         Stamp { is_ahead, ..self.law.sent(now, self.in_flight) }

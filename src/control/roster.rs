@@ -1,5 +1,6 @@
 //! Which lanes exist: made on first use, named once, bounded in number, forgotten when idle.
 
+use super::hash::NameHashes;
 use super::key::LaneKey;
 use super::lane::{Lane, Node};
 use super::memory::{Legacy, Memory};
@@ -23,7 +24,7 @@ struct Family {
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     lanes: BTreeMap<u32, Lane>,
-    by_key: HashMap<LaneKey, u32>,
+    by_key: HashMap<LaneKey, u32, NameHashes>,
     by_route: HashMap<Route, usize>,
     families: Vec<Family>,
     /// Places in `families` that no route has.

@@ -1,5 +1,6 @@
 //! Route classes: a path with its identifiers folded, so that one limit's requests share one lane.
 
+use crate::control::NameHashes;
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -7,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 #[derive(Debug)]
 pub(super) struct Routes {
     /// Read by every request of every shard, and written when a class is met for the first time.
-    known: RwLock<HashSet<Arc<str>>>,
+    known: RwLock<HashSet<Arc<str>, NameHashes>>,
     classes_max: usize,
     other: Arc<str>,
 }
@@ -21,7 +22,7 @@ impl Routes {
     /// The class of `path`.
     pub(super) fn class(&self, path: &str) -> Arc<str> {
         let folded = fold(path);
-        let found = |known: &HashSet<Arc<str>>| match known.get(folded.as_str()) {
+        let found = |known: &HashSet<Arc<str>, NameHashes>| match known.get(folded.as_str()) {
             Some(class) => Some(Arc::clone(class)),
             None => (known.len() >= self.classes_max).then(|| Arc::clone(&self.other)),
         };
