@@ -124,7 +124,7 @@ pub(super) fn keep_alive_seconds(headers: &HeaderMap) -> Option<u64> {
 
 /// Which of some names a head has, found in one look at the few that are there: looking each of them up costs a hash.
 #[derive(Clone, Copy)]
-struct Present {
+pub(super) struct Present {
     names: &'static [HeaderName],
     /// A bit for each of the names.
     found: u32,
@@ -132,7 +132,7 @@ struct Present {
 
 impl Present {
     /// `names` are 32 at most.
-    fn of(headers: &HeaderMap, names: &'static [HeaderName]) -> Self {
+    pub(super) fn of(headers: &HeaderMap, names: &'static [HeaderName]) -> Self {
         let bit = |name: &HeaderName| names.iter().position(|known| known == name).map_or(0, |at| 1 << at);
         Self { names, found: headers.keys().fold(0, |found, name| found | bit(name)) }
     }
@@ -141,7 +141,7 @@ impl Present {
         self.found != 0
     }
 
-    fn has(self, name: &HeaderName) -> bool {
+    pub(super) fn has(self, name: &HeaderName) -> bool {
         self.those().any(|found| found == name)
     }
 

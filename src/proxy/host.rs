@@ -62,6 +62,18 @@ fn is_port(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::uri::Authority;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// So it need not be parsed as one to be believed.
+        #[test]
+        fn a_host_without_a_percent_sign_is_an_authority(text in "[a-zA-Z0-9:.~!$&'()*+;=_%,@/-]{0,12}|\\[[0-9a-f:]{0,8}\\](:[0-9]{0,6})?") {
+            let is_one = is_host(text.as_bytes()) && !text.contains('%');
+            prop_assert!(!is_one || Authority::try_from(text.as_str()).is_ok(), "{text}");
+            prop_assert!(!is_one || text.parse::<Authority>().unwrap().as_str() == text);
+        }
+    }
 
     #[test]
     fn hosts_are_told_from_everything_else() {
