@@ -60,8 +60,9 @@ fn listen(table: &mut Reader<'_>, config: &mut Config) {
     table.set(&mut proxy.body_idle, "body_idle", time(BRIEF..=DAY));
     table.set(&mut proxy.body_rate_min, "body_rate_min", count(0..=1_000_000_u32));
     table.set(&mut proxy.write_stall, "write_stall", time(BRIEF..=DAY));
-    // hyper refuses to work with less than 8 KiB.
     table.set(&mut proxy.head_bytes_max, "head_bytes_max", bytes(8 << 10..=1 << 20));
+    table.set(&mut proxy.fields_max, "fields_max", count(10..=10_000));
+    table.set(&mut proxy.chunk_line_bytes_max, "chunk_line_bytes_max", bytes(32..=64 << 10));
     table.table("tls", |table| {
         table.set(&mut config.proxy.handshake_timeout, "handshake_timeout", time(BRIEF..=HOUR));
         config.tls = tls(table);
@@ -164,6 +165,8 @@ fn replay(table: &mut Reader<'_>, config: &mut Config) {
 fn forward(table: &mut Reader<'_>, config: &mut Config) {
     let proxy = &mut config.proxy;
     table.set(&mut proxy.connect_timeout, "connect_timeout", time(BRIEF..=HOUR));
+    table.set(&mut proxy.dns_cache, "dns_cache", time(Duration::ZERO..=DAY));
+    table.set(&mut proxy.dns_stale, "dns_stale", time(Duration::ZERO..=DAY));
     table.set(&mut proxy.response_head_timeout, "response_head_timeout", time(BRIEF..=DAY));
     table.set(&mut proxy.stream_idle, "stream_idle", time(BRIEF..=DAY));
     table.set(&mut proxy.pool_idle, "pool_idle", time(Duration::ZERO..=HOUR));

@@ -160,6 +160,10 @@ pub struct ProxySettings {
     pub http2_streams_max: u32,
     /// Largest request head in bytes.
     pub head_bytes_max: usize,
+    /// Fields in an HTTP/1.1 request's head at most, and in its trailers.
+    pub fields_max: usize,
+    /// Largest first line of a chunk in bytes: its size, and extensions that are read and forgotten.
+    pub chunk_line_bytes_max: usize,
     /// What the upstream is told of who asks.
     pub forwarded: ForwardedSettings,
     /// Request bytes that are kept for a replay, per request.
@@ -170,6 +174,10 @@ pub struct ProxySettings {
     pub replay_on_429: ReplayPolicy,
     /// TCP connect and TLS handshake to the upstream.
     pub connect_timeout: Duration,
+    /// For how long an upstream's addresses are believed.
+    pub dns_cache: Duration,
+    /// For how long they are used when its name does not resolve any more.
+    pub dns_stale: Duration,
     /// From the pass to the response head.
     pub response_head_timeout: Duration,
     /// A response body that brings nothing for this long is cut, visibly.
@@ -207,11 +215,15 @@ impl Default for ProxySettings {
             write_stall: Duration::from_secs(30),
             http2_streams_max: 100,
             head_bytes_max: 64 * 1024,
+            fields_max: 100,
+            chunk_line_bytes_max: 1_024,
             forwarded: ForwardedSettings::default(),
             replay_bytes_max: 1024 * 1024,
             replay_bytes_total_max: 256 * 1024 * 1024,
             replay_on_429: ReplayPolicy::All,
             connect_timeout: Duration::from_secs(5),
+            dns_cache: Duration::from_secs(30),
+            dns_stale: Duration::from_hours(1),
             response_head_timeout: Duration::from_mins(1),
             stream_idle: Duration::from_mins(5),
             pool_idle: Duration::from_secs(4),

@@ -1,81 +1,80 @@
-//! A client's TCP connection: what hyper reads and writes, what a watcher may look at beside it, and who is busy.
+//! A client's TCP connection, in the clear or in TLS; and in HTTP/2, where hyper reads and writes, who is busy on it.
 //!
 //! # Why
-//! hyper does not notice that its peer has left while a request's body waits unread, and has one timer for a slow
-//! head and an idle connection. Both need a second look at the same socket.
+//! hyper has no timer for an idle HTTP/2 connection, a head that does not end or a client that takes nothing: that needs
+//! a second look at what passes.
 
 use super::frames::Frames;
 use crate::gate::clock;
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use std::time::Instant;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// A client's TCP connection. What is written, and what it does not take, is noted.
+/// A client's TCP connection. In HTTP/2, what is written and what it does not take is noted.
 #[derive(Debug)]
 pub(super) struct Wire {
-    stream: Arc<TcpStream>,
-    activity: Activity,
+    /// Until it is given back.
+    stream: Option<TcpStream>,
+    watched: Option<(Activity, Home)>,
 }
 
+/// Where a stream is when its connection has ended.
+pub(super) type Home = Arc<Mutex<Option<TcpStream>>>;
+
 impl Wire {
-    pub(super) fn new(stream: Arc<TcpStream>, activity: Activity) -> Self {
-        Self { stream, activity }
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream: Some(stream), watched: None }
     }
 
-    fn poll_try(
-        &self,
-        cx: &mut Context<'_>,
-        write: impl Fn(&TcpStream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            match self.stream.poll_write_ready(cx) {
-                Poll::Ready(ready) => ready?,
-                Poll::Pending => {
-                    self.activity.write_blocked();
-                    return Poll::Pending;
-                }
-            }
-            match write(&self.stream) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
-                done => {
-                    self.activity.wrote();
-                    return Poll::Ready(done);
-                }
-            }
+    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Some((activity, _)) = &self.watched {
+            if written.is_pending() { activity.write_blocked() } else { activity.wrote() }
+        }
+        written
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if let Some((_, home)) = &self.watched {
+            *home.lock().unwrap_or_else(PoisonError::into_inner) = self.stream.take();
         }
     }
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read_buf(buf) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
-                done => return Poll::Ready(done.map(drop)),
-            }
-        }
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.stream()?.poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_try(cx, |stream| stream.try_write(buf))
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = self.stream()?.poll_write(cx, buf);
+        self.note(written)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_try(cx, |stream| stream.try_write_vectored(bufs))
+        let written = self.stream()?.poll_write_vectored(cx, bufs);
+        self.note(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -86,11 +85,8 @@ impl AsyncWrite for Wire {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match socket2::SockRef::from(&*self.stream).shutdown(Shutdown::Write) {
-            Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
-            _ => Poll::Ready(Ok(())),
-        }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_shutdown(cx)
     }
 }
 
@@ -101,7 +97,32 @@ pub(super) enum Transport {
     Tls(Box<TlsStream<Wire>>),
 }
 
-/// The stream that hyper gets. What is read is noted.
+impl Transport {
+    fn wire(&self) -> &Wire {
+        match self {
+            Self::Plain(wire) => wire,
+            Self::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// The TCP connection beneath, to look at.
+    pub(super) fn stream(&self) -> Option<&TcpStream> {
+        self.wire().stream.as_ref()
+    }
+
+    /// Notes in `activity` what is written from now on. The TCP connection is in the home when this has been dropped.
+    pub(super) fn watch(&mut self, activity: Activity) -> Home {
+        let home = Home::default();
+        let wire = match self {
+            Self::Plain(wire) => wire,
+            Self::Tls(tls) => tls.get_mut().0,
+        };
+        wire.watched = Some((activity, Arc::clone(&home)));
+        home
+    }
+}
+
+/// The stream that hyper gets for HTTP/2. What is read is noted.
 #[derive(Debug)]
 pub(super) struct Socket {
     transport: Transport,
@@ -145,12 +166,50 @@ impl AsyncRead for Socket {
     }
 }
 
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(wire) => Pin::new(wire).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(wire) => wire.is_write_vectored(),
+            Self::Tls(tls) => tls.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(wire) => Pin::new(wire).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(wire) => Pin::new(wire).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}
+
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.transport {
-            Transport::Plain(wire) => Pin::new(wire).poll_write(cx, buf),
-            Transport::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-        }
+        Pin::new(&mut self.transport).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -158,31 +217,19 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.transport {
-            Transport::Plain(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
-            Transport::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
-        }
+        Pin::new(&mut self.transport).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.transport {
-            Transport::Plain(wire) => wire.is_write_vectored(),
-            Transport::Tls(tls) => tls.is_write_vectored(),
-        }
+        self.transport.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.transport {
-            Transport::Plain(wire) => Pin::new(wire).poll_flush(cx),
-            Transport::Tls(tls) => Pin::new(tls).poll_flush(cx),
-        }
+        Pin::new(&mut self.transport).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.transport {
-            Transport::Plain(wire) => Pin::new(wire).poll_shutdown(cx),
-            Transport::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 }
 
@@ -191,25 +238,10 @@ pub(super) fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
-/// Returns when the peer has closed its side, in order or by a reset, even if there is unread data before that.
-pub(super) async fn gone(stream: &TcpStream) {
-    loop {
-        match stream.ready(Interest::READABLE).await {
-            Ok(ready) if ready.is_read_closed() => return,
-            Err(_) => return,
-            // Data that nobody reads yet keeps the socket readable: look again in a while.
-            Ok(_) => tokio::time::sleep(LOOK_AGAIN).await,
-        }
-    }
-}
-
 /// Bytes of control frames that a request explains: its window updates, its reset, a ping.
 const PAID_BY_REQUEST: usize = 1_024;
 /// And that a piece of its answer does.
 const PAID_BY_FRAME: usize = 64;
-
-/// How often a socket with unread data is looked at.
-const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 /// What goes on on one connection. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -377,30 +409,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn departure_is_noticed_with_and_without_unread_data() {
-        for unread in [0, 1_000, 64_000] {
-            for reset in [false, true] {
-                let (mut client, server) = pair().await;
-                client.write_all(&vec![0; unread]).await.unwrap();
-                let still_there = tokio::time::timeout(Duration::from_millis(60), gone(&server)).await;
-                assert!(still_there.is_err(), "{unread} {reset}");
-                if reset {
-                    client.set_zero_linger().unwrap();
-                }
-                drop(client);
-                let left = clock::now();
-                tokio::time::timeout(Duration::from_secs(5), gone(&server)).await.unwrap();
-                assert!(clock::now() - left < Duration::from_millis(100), "{unread} {reset}");
-            }
-        }
-    }
-
-    #[tokio::test]
     async fn bytes_pass_and_are_noted() {
         let (mut client, server) = pair().await;
         let activity = Activity::new();
-        let wire = Wire::new(Arc::new(server), activity.clone());
-        let mut socket = Socket::new(Transport::Plain(wire), Bytes::new(), activity.clone());
+        let mut transport = Transport::Plain(Wire::new(server));
+        let home = transport.watch(activity.clone());
+        let mut socket = Socket::new(transport, Bytes::new(), activity.clone());
         assert!(matches!(activity.doing(), Doing::Idle(_)));
         client.write_all(b"hello").await.unwrap();
         let mut bytes = [0; 5];
@@ -416,5 +430,8 @@ mod tests {
         let mut rest = String::new();
         client.read_to_string(&mut rest).await.unwrap();
         assert_eq!(rest, "you");
+        assert!(home.lock().unwrap().is_none());
+        drop(socket);
+        assert!(home.lock().unwrap().is_some(), "the connection has ended, and its stream is still there");
     }
 }
