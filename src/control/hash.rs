@@ -80,7 +80,7 @@ mod tests {
         let hashes = NameHashes::default();
         let key = |number: u64| LaneKey {
             upstream: "api.example.com:443".into(),
-            credential: (number % 3 > 0).then_some(CredentialHash(number % 3)),
+            credential: Some(number % 3).filter(|own| *own > 0).map(CredentialHash),
             route: format!("/api/v2/things/{number}").into(),
         };
         let all: Vec<u64> = (0..10_000).map(|number| hashes.hash_one(key(number))).collect();

@@ -54,13 +54,12 @@ struct Aside {
 
 impl Node {
     pub(super) fn new(law: Law, ceiling: Option<Quota>) -> Self {
-        let orders = Orders::new(ceiling);
         let never = f64::NEG_INFINITY;
         Self {
             law,
             pacer: Pacer::new(),
             burst: Burst::none(),
-            orders,
+            orders: Orders::new(ceiling),
             pause_until: never,
             unshifted: f64::INFINITY,
             waiting_since: f64::INFINITY,
@@ -94,23 +93,18 @@ impl Node {
     /// Tells the law that so many wait, and gives its pace. While an operator's orders are what holds back, nothing
     /// waits for the law: it neither climbs nor probes.
     pub(super) fn hear(&mut self, now: f64, waiting: usize) -> Rate {
-        self.note_waiting(now, waiting);
         let waiting = self.waiting_for_law(now, waiting);
         self.law.rate(now, waiting)
     }
 
-    fn note_waiting(&mut self, now: f64, waiting: usize) {
+    fn waiting_for_law(&mut self, now: f64, waiting: usize) -> usize {
         self.waiting_since = if waiting == 0 { f64::INFINITY } else { self.waiting_since.min(now) };
-    }
-
-    fn waiting_for_law(&self, now: f64, waiting: usize) -> usize {
         if self.orders.hold_back(now, &self.law) { 0 } else { waiting }
     }
 
     /// When the next one may leave, with `waiting` that could; infinite while an answer has to come first. One that
     /// `need_not` wait with the others may leave in a light pause.
     pub(super) fn ready_at(&mut self, now: f64, waiting: usize, need_not: bool) -> f64 {
-        self.note_waiting(now, waiting);
         let waiting = self.waiting_for_law(now, waiting);
         let rate = self.law.rate(now, waiting);
         if self.observes() && self.orders.pinned().is_none() {
