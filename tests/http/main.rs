@@ -26,5 +26,6 @@ mod through;
 mod tls;
 mod translation;
 mod untouched;
+mod upstream_http2;
 mod upstream_pool;
 mod upstreams;
