@@ -248,7 +248,7 @@ impl Client {
         let (room, making) = place.split();
         let made = async {
             let Dialled { stream, is_http2 } = self.dial().await?;
-            let stream = Housed::new(stream, room);
+            let stream = Housed::new(stream, room, self.shared.settings.upstream_write_stall);
             let line = if is_http2 { self.speak_http2(stream).await } else { self.speak_http1(stream).await };
             line.map_err(|error| explain(error, &self.shared.upstream))
         };

@@ -28,4 +28,5 @@ mod translation;
 mod untouched;
 mod upstream_http2;
 mod upstream_pool;
+mod upstream_stall;
 mod upstreams;

@@ -1,6 +1,6 @@
 //! HTTP/2 connections: each serves as many requests at once as its peer allows.
 
-use super::place::Housed;
+use super::housed::Housed;
 use super::{Pool, State, spawn};
 use crate::gate::clock;
 use crate::observe::ClosedBy;

@@ -9,15 +9,17 @@
 //! Who finds neither a connection nor room for one waits in turn: whatever becomes free goes to whoever waits longest.
 
 mod greeting;
+mod housed;
 mod http1;
 mod http2;
 mod place;
 mod view;
 
 pub(super) use greeting::Greeting;
+pub(super) use housed::{Housed, Stalled};
 pub(super) use http1::Lease;
 pub(super) use http2::Seat;
-pub(super) use place::{Housed, Place};
+pub(super) use place::Place;
 
 use crate::config::ProxySettings;
 use crate::gate::clock;
