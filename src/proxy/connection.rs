@@ -6,6 +6,7 @@
 //! watched beside hyper ([`super::socket`]).
 
 use super::Proxy;
+use super::asked::Asked;
 use super::error::BoxError;
 use super::held::{Given, Held};
 use super::opening::{open, prepare};
@@ -48,7 +49,7 @@ pub(super) async fn connection(stream: TcpStream, proxy: Proxy, drain: watch::Re
     let Some((transport, first, is_http2)) = found else { return };
     let peer = Peer { address: peer.ip().to_canonical(), over_tls: matches!(transport, Transport::Tls(_)) };
     if is_http2 {
-        activity.expect_frames();
+        activity.expect_frames(proxy.settings().http2.control_bytes_max);
     }
     let socket = Socket::new(transport, first, activity.clone());
     let client = Connected { stream: Arc::clone(&stream), peer, activity, proxy, drain };
@@ -135,21 +136,26 @@ impl Connected {
         let service = service_fn(move |request: Request<Incoming>| {
             let (proxy, busy) = (proxy.clone(), noted.begin());
             let mut given = Given::new(noted.clone());
+            let asked = Asked::new(noted.clone());
             async move {
                 let response = proxy.serve(request, peer).await;
+                asked.answered();
                 given.gives(0);
                 Ok::<_, Departed>(response.map(|body| Held::new(body, busy, Some(given))))
             }
         });
+        let bounds = &settings.http2;
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .max_concurrent_streams(settings.http2_streams_max)
-            .initial_stream_window_size(HTTP2_STREAM_WINDOW)
-            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+            .max_concurrent_streams(bounds.streams_max)
+            .initial_stream_window_size(bounds.stream_window)
+            .initial_connection_window_size(bounds.connection_window)
             .max_send_buf_size(HTTP2_SEND_BUFFER)
-            .max_header_list_size(HTTP2_HEADERS_MAX)
+            .max_header_list_size(bounds.head_bytes_max)
+            .max_pending_accept_reset_streams(bounds.resets_max)
+            .max_local_error_reset_streams(bounds.faults_max)
             .serve_connection(TokioIo::new(socket), service);
-        let patience = Patience::new(&settings, Some(settings.http2_idle));
+        let patience = Patience::new(&settings, Some(settings.http2.idle));
         watched_until_end(pin!(connection), &activity, &patience, drain).await
     }
 }
@@ -333,11 +339,8 @@ struct Departed;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
-const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Of one answer, beside what the client's window lets out.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
-const HTTP2_HEADERS_MAX: u32 = 16 * 1024;
 
 /// What an idle connection gets when draining begins, for a request that is on its way.
 const LAST_MOMENT: Duration = Duration::from_secs(1);

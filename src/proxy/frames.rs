@@ -2,9 +2,12 @@
 //!
 //! # Why
 //! A client may begin a connection or a head and never end it, or send control frames without end: h2 bounds what each
-//! of them costs in memory, and waits for ever for the first and works for ever on the second.
+//! of them costs in memory, and waits for ever for the first and works for ever on the second. And trailers may name
+//! what a head alone may ([`super::hpack`]).
 
+use super::hpack::Blocks;
 use super::opening::PREFACE;
+use std::collections::VecDeque;
 use std::time::Instant;
 
 /// Follows the bytes that a client sends.
@@ -20,13 +23,27 @@ pub(super) struct Frames {
     begun: bool,
     /// A head's first frame was not its last.
     in_head: bool,
+    /// The stream that was opened last.
+    last_stream: u32,
+    /// Streams whose body has not ended, in their order: HEADERS there are trailers, HEADERS elsewhere are h2's to refuse.
+    open: VecDeque<u32>,
+    /// A head's fields as far as they came.
+    block: Vec<u8>,
+    blocks: Blocks,
+    in_trailers: bool,
+    /// Trailers have named a pseudo-field.
+    is_malformed: bool,
+    /// Small pieces of bodies since [`Self::needs_rest`] was true.
+    small: usize,
     /// Bytes of control frames that nothing has paid for, as of `drained`.
     unpaid: usize,
+    unpaid_max: usize,
     drained: Instant,
 }
 
 impl Frames {
-    pub(super) fn new(now: Instant) -> Self {
+    /// With more than `unpaid_max` bytes of control frames that nothing explains, it is a flood.
+    pub(super) fn new(unpaid_max: usize, now: Instant) -> Self {
         Self {
             preface_left: PREFACE.len(),
             header: [0; HEADER],
@@ -34,7 +51,15 @@ impl Frames {
             payload_left: 0,
             begun: false,
             in_head: false,
+            last_stream: 0,
+            open: VecDeque::new(),
+            block: Vec::new(),
+            blocks: Blocks::default(),
+            in_trailers: false,
+            is_malformed: false,
+            small: 0,
             unpaid: 0,
+            unpaid_max,
             drained: now,
         }
     }
@@ -65,7 +90,11 @@ impl Frames {
             }
             let count = self.payload_left.min(bytes.len());
             self.payload_left -= count;
-            bytes = bytes.get(count..).unwrap_or_default();
+            let (payload, rest) = bytes.split_at(count);
+            if matches!(self.kind(), HEADERS | CONTINUATION) && self.block.len() < BLOCK_MAX {
+                self.block.extend_from_slice(payload);
+            }
+            bytes = rest;
             if self.payload_left == 0 {
                 self.end_of_frame();
             }
@@ -78,6 +107,29 @@ impl Frames {
         !self.begun || self.in_head || in_control
     }
 
+    /// Does the request that these bytes are of name a pseudo-field in its trailers (RFC 9113 8.1)?
+    pub(super) fn is_malformed(&self) -> bool {
+        self.is_malformed
+    }
+
+    /// Have so many small pieces of bodies been read that they had better be taken before more are?
+    ///
+    /// # Why
+    /// h2 ends a connection on which small pieces wait that weigh half of its window, each as 256 bytes. It reads as long
+    /// as there is anything, so a client that sends faster than that is ended before anyone had the chance to take them.
+    pub(super) fn needs_rest(&mut self) -> bool {
+        let many = self.small >= SMALL_MAX;
+        if many {
+            self.small = 0;
+        }
+        many
+    }
+
+    /// Something was done for nothing, which counts as so many bytes.
+    pub(super) fn charge(&mut self, bytes: usize) {
+        self.unpaid = self.unpaid.saturating_add(bytes);
+    }
+
     /// Something was done that control frames belong to.
     pub(super) fn pay(&mut self, bytes: usize) {
         self.unpaid = self.unpaid.saturating_sub(bytes);
@@ -85,18 +137,65 @@ impl Frames {
 
     /// Are there far more control frames than anything that was asked for explains?
     pub(super) fn is_flood(&self) -> bool {
-        self.unpaid > UNPAID_MAX
+        self.unpaid > self.unpaid_max
     }
 
     fn end_of_frame(&mut self) {
         self.header_len = 0;
         self.begun = true;
         let [_, _, _, kind, flags, ..] = self.header;
-        match kind {
-            HEADERS | CONTINUATION => self.in_head = flags & END_HEADERS == 0,
-            DATA => (),
-            _ => self.unpaid = self.unpaid.saturating_add(HEADER + self.length()),
+        if kind == DATA && self.length() < SMALL {
+            self.small += 1;
         }
+        match kind {
+            HEADERS | CONTINUATION => self.end_of_fields(kind, flags),
+            DATA if flags & END_STREAM == 0 => (),
+            DATA => self.end_of_body(),
+            RST_STREAM => {
+                self.end_of_body();
+                self.charge(HEADER + self.length());
+            }
+            _ => self.charge(HEADER + self.length()),
+        }
+    }
+
+    fn end_of_body(&mut self) {
+        if let Ok(place) = self.open.binary_search(&self.stream()) {
+            self.open.remove(place);
+        }
+    }
+
+    /// A frame of a head or of trailers is complete, and stands in `block`.
+    fn end_of_fields(&mut self, kind: u8, flags: u8) {
+        if kind == HEADERS {
+            let stream = self.stream();
+            self.in_trailers = self.open.binary_search(&stream).is_ok();
+            if flags & END_STREAM != 0 {
+                self.end_of_body();
+            } else if stream > self.last_stream {
+                // Who has more open than is ever allowed is refused by h2, and of the first ones nothing has to be known.
+                self.open.drain(..(self.open.len() + 1).saturating_sub(OPEN_MAX));
+                self.open.push_back(stream);
+            }
+            self.last_stream = self.last_stream.max(stream);
+            // RFC 9113 6.2: what may stand before the fields, and after them.
+            let is = |flag| usize::from(flags & flag != 0);
+            let padding = self.block.first().map_or(0, |length| usize::from(*length)) * is(PADDED);
+            self.block.truncate(self.block.len().saturating_sub(padding));
+            self.block.drain(..(is(PADDED) + 5 * is(PRIORITY)).min(self.block.len()));
+        }
+        self.in_head = flags & END_HEADERS == 0;
+        if !self.in_head {
+            let names_pseudo = self.blocks.names_pseudo(&self.block);
+            self.is_malformed |= names_pseudo && self.in_trailers;
+            self.block.clear();
+            self.block.shrink_to(BLOCK_KEPT);
+        }
+    }
+
+    fn stream(&self) -> u32 {
+        let [.., a, b, c, d] = self.header;
+        u32::from_be_bytes([a & 0x7f, b, c, d])
     }
 
     fn kind(&self) -> u8 {
@@ -113,12 +212,25 @@ impl Frames {
 const HEADER: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+const PRIORITY: u8 = 32;
 
-/// What a client may send of control frames in one go: some sixty thousand pings.
-const UNPAID_MAX: usize = 1024 * 1024;
-/// And all the time: sixty pings a second.
+/// What h2 calls a small piece of a body, and how many of them wait at most, with those of the last read: of 8 KiB.
+const SMALL: usize = 256;
+const SMALL_MAX: usize = 64;
+
+/// As many as `streams_max` may allow.
+const OPEN_MAX: usize = 10_000;
+/// More than h2 takes of one head in its frames, which end the connection before that.
+const BLOCK_MAX: usize = 128 * 1024;
+/// What is kept for the next head.
+const BLOCK_KEPT: usize = 256;
+
+/// What a client may send of control frames all the time: sixty pings a second.
 const BYTES_PER_SECOND: usize = 1024;
 
 #[cfg(test)]
@@ -126,6 +238,8 @@ mod tests {
     use super::*;
     use crate::gate::clock;
     use std::time::Duration;
+
+    const UNPAID_MAX: usize = 1024 * 1024;
 
     fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
         let length = u32::try_from(payload).unwrap().to_be_bytes();
@@ -139,7 +253,7 @@ mod tests {
     fn what_is_unfinished_is_seen_however_it_is_cut() {
         for cut in 1..40 {
             let now = clock::now();
-            let mut frames = Frames::new(now);
+            let mut frames = Frames::new(UNPAID_MAX, now);
             let mut read = |bytes: &[u8]| {
                 bytes.chunks(cut).for_each(|part| frames.read(part, now));
                 frames.is_unfinished()
@@ -158,10 +272,54 @@ mod tests {
         }
     }
 
+    fn fields(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = frame(kind, flags, payload.len());
+        bytes[8] = stream;
+        bytes[HEADER..].copy_from_slice(payload);
+        bytes
+    }
+
+    #[test]
+    fn a_pseudo_field_in_trailers_is_seen_however_it_is_cut() {
+        const GET: &[u8] = b"\x82\x86\x84\x41\x01a";
+        let head = |stream| fields(HEADERS, END_HEADERS, stream, GET);
+        for (trailers, malformed) in [
+            (fields(HEADERS, END_HEADERS | 1, 1, b"\x00\x01x\x01y"), false),
+            (fields(HEADERS, END_HEADERS | 1, 1, b"\x00\x01x\x01y\x84"), true),
+            (fields(HEADERS, END_HEADERS | 1, 1, b"\xbe"), true),
+            (fields(HEADERS, END_HEADERS | 1, 5, b"\xbe"), false),
+            (fields(HEADERS, END_HEADERS | 1, 7, b"\x84"), false),
+            ([fields(DATA, 1, 1, b"a"), fields(HEADERS, END_HEADERS | 1, 1, b"\x84")].concat(), false),
+            (
+                [fields(RST_STREAM, 0, 1, &[0; 4]), fields(HEADERS, END_HEADERS | 1, 1, b"\x84")].concat(),
+                false,
+            ),
+            (
+                [fields(RST_STREAM, 0, 3, &[0; 4]), fields(HEADERS, END_HEADERS | 1, 1, b"\x84")].concat(),
+                true,
+            ),
+            (fields(HEADERS, END_HEADERS | PADDED | PRIORITY | 1, 1, b"\x02\0\0\0\0\x10\x84\0\0"), true),
+            (fields(HEADERS, END_HEADERS | PADDED | PRIORITY | 1, 1, b"\x02\0\0\0\0\x10\x84\x84"), false),
+            (fields(HEADERS, END_HEADERS | PADDED, 1, b"\xff"), false),
+            ([fields(HEADERS, 1, 1, b"\x00\x01x"), fields(CONTINUATION, 4, 1, b"\x01y\x84")].concat(), true),
+        ] {
+            for cut in 1..30 {
+                let now = clock::now();
+                let mut frames = Frames::new(UNPAID_MAX, now);
+                let bytes =
+                    [PREFACE, &frame(4, 0, 0), &head(1), &head(3), &fields(DATA, 0, 1, b"x"), &trailers]
+                        .concat();
+                bytes.chunks(cut).for_each(|part| frames.read(part, now));
+                assert_eq!(frames.is_malformed(), malformed, "{trailers:x?} in pieces of {cut}");
+                assert!(frames.block.is_empty() && !frames.is_unfinished());
+            }
+        }
+    }
+
     #[test]
     fn control_frames_beyond_what_was_paid_for_are_a_flood() {
         let start = clock::now();
-        let mut frames = Frames::new(start);
+        let mut frames = Frames::new(UNPAID_MAX, start);
         frames.read(PREFACE, start);
         let ping = frame(6, 0, 8);
         let at_once = UNPAID_MAX / ping.len();

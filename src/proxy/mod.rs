@@ -8,6 +8,7 @@
 
 pub mod accept;
 mod arriving;
+mod asked;
 mod body;
 mod classify;
 mod connection;
@@ -22,6 +23,7 @@ mod grammar;
 mod headers;
 mod held;
 mod host;
+mod hpack;
 mod identity;
 mod learn;
 mod opening;

@@ -108,12 +108,23 @@ pub(super) struct Socket {
     /// What was read to find out the protocol.
     first: Bytes,
     activity: Activity,
+    then: Then,
+}
+
+/// What becomes of the next read.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    Read,
+    /// What was read is to be taken first.
+    Rest,
+    /// What was read is no HTTP/2, although hyper would take it.
+    Refuse,
 }
 
 impl Socket {
     pub(super) fn new(transport: Transport, first: Bytes, activity: Activity) -> Self {
-        activity.read(&first);
-        Self { transport, first, activity }
+        let then = activity.read(&first);
+        Self { transport, first, activity, then }
     }
 }
 
@@ -132,6 +143,18 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        match self.then {
+            Then::Read => (),
+            Then::Rest => {
+                self.then = Then::Read;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Then::Refuse => {
+                let why = "a pseudo-field in trailers";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)));
+            }
+        }
         if !self.first.is_empty() {
             let count = self.first.len().min(buf.remaining());
             buf.put_slice(self.first.get(..count).unwrap_or_default());
@@ -140,7 +163,12 @@ impl AsyncRead for Socket {
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.transport).poll_read(cx, buf))?;
-        self.activity.read(buf.filled().get(before..).unwrap_or_default());
+        self.then = self.activity.read(buf.filled().get(before..).unwrap_or_default());
+        if matches!(self.then, Then::Refuse) {
+            // Nothing of it may be taken for the end of a request.
+            buf.set_filled(before);
+            return self.poll_read(cx, buf);
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -259,9 +287,17 @@ impl Activity {
         Self(Arc::new(Mutex::new(state)))
     }
 
-    /// What is read from now on is HTTP/2, preface and all.
-    pub(super) fn expect_frames(&self) {
-        self.lock().frames = Some(Frames::new(clock::now()));
+    /// What is read from now on is HTTP/2, preface and all, with so many bytes of control frames at most that nothing
+    /// explains.
+    pub(super) fn expect_frames(&self, control_bytes_max: usize) {
+        self.lock().frames = Some(Frames::new(control_bytes_max, clock::now()));
+    }
+
+    /// Something was done for nothing, which counts as so many bytes of control frames.
+    pub(super) fn charge(&self, bytes: usize) {
+        if let Some(frames) = &mut self.lock().frames {
+            frames.charge(bytes);
+        }
     }
 
     /// A request begins; it lasts until the guard is dropped.
@@ -316,16 +352,24 @@ impl Activity {
         self.lock().bodies_given -= 1;
     }
 
-    fn read(&self, bytes: &[u8]) {
+    /// Notes what was read.
+    fn read(&self, bytes: &[u8]) -> Then {
         let mut guard = self.lock();
         let state = &mut *guard;
+        let mut then = Then::Read;
         let begins = match &mut state.frames {
             Some(frames) => {
                 let now = clock::now();
                 frames.read(bytes, now);
+                if frames.is_malformed() {
+                    return Then::Refuse;
+                }
+                if frames.needs_rest() {
+                    then = Then::Rest;
+                }
                 if !frames.is_unfinished() {
                     state.head_since = None;
-                    return;
+                    return then;
                 }
                 true
             }
@@ -334,6 +378,7 @@ impl Activity {
         if begins && state.head_since.is_none() {
             state.head_since = Some(clock::now());
         }
+        then
     }
 
     fn write_blocked(&self) {

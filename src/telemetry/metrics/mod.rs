@@ -23,6 +23,7 @@ pub(super) struct Metrics {
     vectors: Vectors,
     gauges: Gauges,
     admission_refused: IntCounter,
+    settings: GaugeVec,
     series: Series,
     /// For what happened before a request had a lane.
     no_lane: Arc<str>,
@@ -99,15 +100,29 @@ impl Metrics {
         let bound = gauge(&registry, "tidegate_series_lanes_max", "Lane labels that may have series.")?;
         bound.set(signed(lanes_max));
         build_info(&registry)?;
+        let settings = registered(
+            &registry,
+            GaugeVec::new(
+                Opts::new("tidegate_setting", "Bounds, timeouts and other numbers, as configured."),
+                &["key"],
+            )?,
+        )?;
         Ok(Self {
             registry,
             vectors,
             gauges,
             admission_refused,
+            settings,
             series: Series::new(lanes_max, capped),
             no_lane: "none".into(),
             scrape: Mutex::default(),
         })
+    }
+
+    pub(super) fn settings(&self, numbers: &[(&str, f64)]) {
+        for (key, number) in numbers {
+            self.settings.with_label_values(&[key]).set(*number);
+        }
     }
 
     pub(super) fn event(&self, event: &Event) {
