@@ -107,7 +107,8 @@ fn key(number: u8) -> LaneKey {
     let route = if number.is_multiple_of(2) { "/api/v2/messages" } else { "/api/v2/analytics/{id}" };
     LaneKey {
         upstream: "api:443".into(),
-        credential: Some(CredentialHash(u64::from(number / 2))),
+        // Different from the first digit on: nodes are told apart by their names here, which have but eight of them.
+        credential: Some(CredentialHash(u64::from(number / 2) * 0x1111_1111_1111_1111)),
         route: route.into(),
     }
 }

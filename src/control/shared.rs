@@ -19,8 +19,10 @@ pub(super) const ABOVE: [Level; 2] = [Level::Credential, Level::Upstream];
 pub(super) struct Above {
     pub(super) node: Node,
     pub(super) origin: NodeOrigin,
-    /// The lanes that evidence put below it; `None`: all whose key leads through it.
-    lanes: Option<BTreeSet<u32>>,
+    /// It is above all lanes whose key leads through it, not only above those that evidence put there.
+    covers_all: bool,
+    /// The lanes that evidence put below it: what they had learnt before is set aside.
+    lanes: BTreeSet<u32>,
     /// The lanes below in which something waits, and how much.
     waiting: BTreeMap<u32, usize>,
     /// How many each lane let go, counted from when it last had something waiting: the least is next.
@@ -37,16 +39,31 @@ pub(super) struct Shared {
 impl Above {
     /// A node above `lanes`; `None`: above all whose key leads through it.
     pub(super) fn new(node: Node, origin: NodeOrigin, lanes: Option<BTreeSet<u32>>) -> Self {
-        Self { node, origin, lanes, waiting: BTreeMap::new(), turns: BTreeMap::new(), present: 0.0 }
+        let covers_all = lanes.is_none();
+        let lanes = lanes.unwrap_or_default();
+        let (waiting, turns) = (BTreeMap::new(), BTreeMap::new());
+        Self { node, origin, covers_all, lanes, waiting, turns, present: 0.0 }
     }
 
     /// The lanes that evidence put below it.
     pub(super) fn lanes(&self) -> impl Iterator<Item = u32> + '_ {
-        self.lanes.iter().flatten().copied()
+        self.lanes.iter().copied()
+    }
+
+    /// A refusal of a request that this node did not let go, since nobody knew that it was above it.
+    pub(super) fn hear_refusal(&mut self, now: f64, retry_after: Option<f64>) {
+        let stamp = self.node.take(now);
+        self.node.settle(now, stamp, Answer::Refused { retry_after }, &[]);
+        self.node.ended();
+    }
+
+    /// The API says that all lanes whose key leads through it meet this limit, not only those that evidence showed.
+    pub(super) fn widen(&mut self) {
+        (self.origin, self.covers_all) = (NodeOrigin::Said, true);
     }
 
     fn covers(&self, lane: u32) -> bool {
-        self.lanes.as_ref().is_none_or(|lanes| lanes.contains(&lane))
+        self.covers_all || self.lanes.contains(&lane)
     }
 
     /// So many wait in a lane below. Who comes back from a time with nothing to send has saved no turns.
@@ -75,6 +92,11 @@ impl Shared {
         self.nodes.insert(part_of(level, key), above);
     }
 
+    /// The node at `level` of `key`'s path, also for lanes that it is not above.
+    pub(super) fn at(&mut self, level: Level, key: &LaneKey) -> Option<&mut Above> {
+        self.nodes.get_mut(&part_of(level, key))
+    }
+
     /// Takes away the node at `level` of `key`'s path.
     pub(super) fn remove(&mut self, level: Level, key: &LaneKey) -> Option<Above> {
         self.nodes.remove(&part_of(level, key))
@@ -93,7 +115,7 @@ impl Shared {
         self.nodes.retain(|part, above| {
             above.waiting.remove(&lane);
             above.turns.remove(&lane);
-            let emptied = above.lanes.as_mut().is_some_and(|lanes| lanes.remove(&lane) && lanes.is_empty());
+            let emptied = above.lanes.remove(&lane) && above.lanes.is_empty() && !above.covers_all;
             !emptied && (above.origin == NodeOrigin::Configured || is_left(part, others.clone()))
         });
     }
@@ -225,7 +247,7 @@ impl Above {
             name: name_of(per, key).into(),
             per,
             origin: self.origin,
-            lanes: self.lanes.as_ref().map(BTreeSet::len),
+            lanes: (!self.covers_all).then_some(self.lanes.len()),
             queue_depth: self.waiting.values().sum(),
             pace: self.node.pace().get(),
             limit: self.node.limit(),

@@ -7,7 +7,7 @@ use crate::control::attribution::Verdict;
 use crate::control::event::Event;
 use crate::control::key::{LaneKey, Level};
 use crate::control::lane::{Lane, Node};
-use crate::control::law::{Answer, Law, LawName};
+use crate::control::law::{Law, LawName};
 use crate::control::outcome::Hint;
 use crate::control::retry::seconds_of;
 use crate::control::shared::{ABOVE, Above, name_of, part_of, same_node};
@@ -62,18 +62,23 @@ impl Lanes {
         }
     }
 
-    /// The API speaks of a limit at `level`, of which nothing is known yet: it starts from what the lanes below got
-    /// through lately.
+    /// The API speaks of a limit at `level` that no node above the lane stands for. One that evidence put above other
+    /// lanes keeps what it knows, and is above all from now on; a new one starts from what the lanes below got through
+    /// lately. The refusal is the first thing that it hears.
     fn say(&mut self, now: f64, level: Level, key: &LaneKey, hint: Hint) {
-        let below = self.roster.iter().filter(|(_, lane)| same_node(level, &lane.key, key));
-        let used: f64 = below.map(|(_, lane)| lane.passed.recent_rate(now)).sum();
-        let prior = Prior::of_parts(used.max(self.settings.law.start_rate.get()));
-        let mut node = Node::new(Law::new(&self.settings.law, Some(&prior), now), None);
-        // The refusal is the first thing that it hears.
-        let stamp = node.take(now);
-        node.settle(now, stamp, Answer::Refused { retry_after: seconds_of(hint) }, &[]);
-        node.ended();
-        self.shared.insert(level, key, Above::new(node, NodeOrigin::Said, None));
+        let retry_after = seconds_of(hint);
+        if let Some(above) = self.shared.at(level, key) {
+            above.widen();
+            above.hear_refusal(now, retry_after);
+        } else {
+            let below = self.roster.iter().filter(|(_, lane)| same_node(level, &lane.key, key));
+            let used: f64 = below.map(|(_, lane)| lane.passed.recent_rate(now)).sum();
+            let prior = Prior::of_parts(used.max(self.settings.law.start_rate.get()));
+            let node = Node::new(Law::new(&self.settings.law, Some(&prior), now), None);
+            let mut above = Above::new(node, NodeOrigin::Said, None);
+            above.hear_refusal(now, retry_after);
+            self.shared.insert(level, key, above);
+        }
         self.events.push_back(Event::LimitShared { limit: name_of(level, key).into(), lanes: Vec::new() });
     }
 
@@ -169,3 +174,46 @@ impl Lanes {
 
 /// The share of a limit's known number from which on it may be what refuses.
 const USED: f64 = 0.85;
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "moments count from one real moment")]
+mod tests {
+    use super::*;
+    use crate::control::{CredentialHash, LanesSettings, Outcome, Rate, Report, Step, Ticket};
+    use std::time::{Duration, Instant};
+
+    /// A node that evidence put above some lanes keeps its number when the API's words put another lane below it.
+    #[test]
+    fn words_widen_a_node_that_evidence_found() {
+        let epoch = Instant::now();
+        let mut lanes = Lanes::new(LanesSettings::default(), epoch);
+        let key = |route: &str| LaneKey {
+            upstream: "api:443".into(),
+            credential: Some(CredentialHash(1)),
+            route: route.into(),
+        };
+        let far = Ticket::until(epoch + Duration::from_mins(1));
+        let (inside, _) = lanes.submit(epoch, &key("/inside"), far).unwrap();
+        let (outside, _) = lanes.submit(epoch, &key("/outside"), far).unwrap();
+        while matches!(lanes.poll(epoch), Step::Start(_)) {}
+        let slow = 0.5;
+        lanes.join(0.0, Level::Credential, &key("/inside"), vec![0], slow);
+        lanes.settle(epoch, inside, &Report::new(Outcome::Accepted, false));
+        let now = epoch + Duration::from_millis(50);
+        let above = |lanes: &Lanes, route: &str| {
+            let views = lanes.snapshot(now);
+            let view = views.iter().find(|view| view.key == key(route)).unwrap();
+            view.above.first().map(|node| (node.origin, node.pace))
+        };
+        let before = above(&lanes, "/inside").unwrap();
+        assert!(before.0 == NodeOrigin::Found && above(&lanes, "/outside").is_none());
+        assert!(before.1 <= slow && slow < Rate::new(4.0).get());
+
+        let hint = Hint { retry_after: None, level: Some(Level::Credential) };
+        lanes.settle(now, outside, &Report::new(Outcome::Limited(hint), false));
+        let after = above(&lanes, "/inside").unwrap();
+        assert_eq!(after.0, NodeOrigin::Said);
+        assert!(after.1 <= before.1, "{after:?}");
+        assert_eq!(above(&lanes, "/outside"), Some(after));
+    }
+}
