@@ -2,12 +2,10 @@
 //!
 //! # Why
 //! A client may begin a connection or a head and never end it, or send control frames without end: h2 bounds what each
-//! of them costs in memory, and waits for ever for the first and works for ever on the second. And trailers may name
-//! what a head alone may ([`super::hpack`]).
+//! of them costs in memory, and waits for ever for the first and works for ever on the second.
 
-use super::hpack::Blocks;
 use super::opening::PREFACE;
-use std::collections::VecDeque;
+use super::trailers::Trailers;
 use std::time::Instant;
 
 /// Follows the bytes that a client sends.
@@ -23,16 +21,7 @@ pub(super) struct Frames {
     begun: bool,
     /// A head's first frame was not its last.
     in_head: bool,
-    /// The stream that was opened last.
-    last_stream: u32,
-    /// Streams whose body has not ended, in their order: HEADERS there are trailers, HEADERS elsewhere are h2's to refuse.
-    open: VecDeque<u32>,
-    /// A head's fields as far as they came.
-    block: Vec<u8>,
-    blocks: Blocks,
-    in_trailers: bool,
-    /// Trailers have named a pseudo-field.
-    is_malformed: bool,
+    trailers: Trailers,
     /// Small pieces of bodies since [`Self::needs_rest`] was true.
     small: usize,
     /// Bytes of control frames that nothing has paid for, as of `drained`.
@@ -51,12 +40,7 @@ impl Frames {
             payload_left: 0,
             begun: false,
             in_head: false,
-            last_stream: 0,
-            open: VecDeque::new(),
-            block: Vec::new(),
-            blocks: Blocks::default(),
-            in_trailers: false,
-            is_malformed: false,
+            trailers: Trailers::default(),
             small: 0,
             unpaid: 0,
             unpaid_max,
@@ -91,8 +75,8 @@ impl Frames {
             let count = self.payload_left.min(bytes.len());
             self.payload_left -= count;
             let (payload, rest) = bytes.split_at(count);
-            if matches!(self.kind(), HEADERS | CONTINUATION) && self.block.len() < BLOCK_MAX {
-                self.block.extend_from_slice(payload);
+            if matches!(self.kind(), HEADERS | CONTINUATION) {
+                self.trailers.fields(payload);
             }
             bytes = rest;
             if self.payload_left == 0 {
@@ -109,7 +93,7 @@ impl Frames {
 
     /// Does the request that these bytes are of name a pseudo-field in its trailers (RFC 9113 8.1)?
     pub(super) fn is_malformed(&self) -> bool {
-        self.is_malformed
+        self.trailers.is_malformed()
     }
 
     /// Have so many small pieces of bodies been read that they had better be taken before more are?
@@ -147,49 +131,21 @@ impl Frames {
         if kind == DATA && self.length() < SMALL {
             self.small += 1;
         }
+        let stream = self.stream();
         match kind {
-            HEADERS | CONTINUATION => self.end_of_fields(kind, flags),
+            HEADERS => self.trailers.end_of_headers(stream, flags),
+            CONTINUATION => self.trailers.end_of_frame(flags),
             DATA if flags & END_STREAM == 0 => (),
-            DATA => self.end_of_body(),
-            RST_STREAM => {
-                self.end_of_body();
+            DATA => self.trailers.end_of_body(stream),
+            _ => {
+                if kind == RST_STREAM {
+                    self.trailers.end_of_body(stream);
+                }
                 self.charge(HEADER + self.length());
             }
-            _ => self.charge(HEADER + self.length()),
         }
-    }
-
-    fn end_of_body(&mut self) {
-        if let Ok(place) = self.open.binary_search(&self.stream()) {
-            self.open.remove(place);
-        }
-    }
-
-    /// A frame of a head or of trailers is complete, and stands in `block`.
-    fn end_of_fields(&mut self, kind: u8, flags: u8) {
-        if kind == HEADERS {
-            let stream = self.stream();
-            self.in_trailers = self.open.binary_search(&stream).is_ok();
-            if flags & END_STREAM != 0 {
-                self.end_of_body();
-            } else if stream > self.last_stream {
-                // Who has more open than is ever allowed is refused by h2, and of the first ones nothing has to be known.
-                self.open.drain(..(self.open.len() + 1).saturating_sub(OPEN_MAX));
-                self.open.push_back(stream);
-            }
-            self.last_stream = self.last_stream.max(stream);
-            // RFC 9113 6.2: what may stand before the fields, and after them.
-            let is = |flag| usize::from(flags & flag != 0);
-            let padding = self.block.first().map_or(0, |length| usize::from(*length)) * is(PADDED);
-            self.block.truncate(self.block.len().saturating_sub(padding));
-            self.block.drain(..(is(PADDED) + 5 * is(PRIORITY)).min(self.block.len()));
-        }
-        self.in_head = flags & END_HEADERS == 0;
-        if !self.in_head {
-            let names_pseudo = self.blocks.names_pseudo(&self.block);
-            self.is_malformed |= names_pseudo && self.in_trailers;
-            self.block.clear();
-            self.block.shrink_to(BLOCK_KEPT);
+        if matches!(kind, HEADERS | CONTINUATION) {
+            self.in_head = flags & END_HEADERS == 0;
         }
     }
 
@@ -214,21 +170,12 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-const PRIORITY: u8 = 32;
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
 
 /// What h2 calls a small piece of a body, and how many of them wait at most, with those of the last read: of 8 KiB.
 const SMALL: usize = 256;
 const SMALL_MAX: usize = 64;
-
-/// As many as `streams_max` may allow.
-const OPEN_MAX: usize = 10_000;
-/// More than h2 takes of one head in its frames, which end the connection before that.
-const BLOCK_MAX: usize = 128 * 1024;
-/// What is kept for the next head.
-const BLOCK_KEPT: usize = 256;
 
 /// What a client may send of control frames all the time: sixty pings a second.
 const BYTES_PER_SECOND: usize = 1024;
@@ -298,9 +245,9 @@ mod tests {
                 [fields(RST_STREAM, 0, 3, &[0; 4]), fields(HEADERS, END_HEADERS | 1, 1, b"\x84")].concat(),
                 true,
             ),
-            (fields(HEADERS, END_HEADERS | PADDED | PRIORITY | 1, 1, b"\x02\0\0\0\0\x10\x84\0\0"), true),
-            (fields(HEADERS, END_HEADERS | PADDED | PRIORITY | 1, 1, b"\x02\0\0\0\0\x10\x84\x84"), false),
-            (fields(HEADERS, END_HEADERS | PADDED, 1, b"\xff"), false),
+            (fields(HEADERS, END_HEADERS | 8 | 32 | 1, 1, b"\x02\0\0\0\0\x10\x84\0\0"), true),
+            (fields(HEADERS, END_HEADERS | 8 | 32 | 1, 1, b"\x02\0\0\0\0\x10\x84\x84"), false),
+            (fields(HEADERS, END_HEADERS | 8, 1, b"\xff"), false),
             ([fields(HEADERS, 1, 1, b"\x00\x01x"), fields(CONTINUATION, 4, 1, b"\x01y\x84")].concat(), true),
         ] {
             for cut in 1..30 {
@@ -311,7 +258,7 @@ mod tests {
                         .concat();
                 bytes.chunks(cut).for_each(|part| frames.read(part, now));
                 assert_eq!(frames.is_malformed(), malformed, "{trailers:x?} in pieces of {cut}");
-                assert!(frames.block.is_empty() && !frames.is_unfinished());
+                assert!(!frames.is_unfinished());
             }
         }
     }

@@ -38,6 +38,7 @@ mod socket;
 mod strict;
 mod tracked;
 mod traffic;
+mod trailers;
 mod trust;
 mod upstream;
 
