@@ -51,6 +51,62 @@ pub struct Exchange {
 /// The caller has used up its quota at the door: [`Exchange::local_error`] then.
 pub const ADMISSION_QUOTA: &str = "admission_quota";
 
+/// Why a connection to the upstream was closed, or takes no more requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClosedBy {
+    /// The upstream closed it, or it broke.
+    Upstream,
+    /// It was idle for as long as it may be.
+    Idle,
+    /// It was as old as it may be.
+    Age,
+    /// There are as many as there may be.
+    Room,
+    /// Its exchange ended before its time: the client left, or waited no longer.
+    Cut,
+}
+
+impl ClosedBy {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Upstream, Self::Idle, Self::Age, Self::Room, Self::Cut];
+
+    /// The word for it, in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream",
+            Self::Idle => "idle",
+            Self::Age => "age",
+            Self::Room => "room",
+            Self::Cut => "cut",
+        }
+    }
+}
+
+/// Connections to one upstream: how many there are, and what has become of others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Open, or being made.
+    pub open: usize,
+    /// Open and without a request.
+    pub idle: usize,
+    /// Streams in use of HTTP/2 connections.
+    pub streams: usize,
+    /// Requests that wait for a connection.
+    pub waiting: usize,
+    /// HTTP/1.1 connections made so far.
+    pub opened_http1: u64,
+    /// HTTP/2 connections made so far.
+    pub opened_http2: u64,
+    /// Connections that could not be made.
+    pub failed: u64,
+    /// Requests that found a connection made for an earlier one.
+    pub reused: u64,
+    /// Requests that got no connection, because too many waited or they did for too long.
+    pub refused: u64,
+    /// Closed so far, in the order of [`ClosedBy::ALL`].
+    pub closed: [u64; 5],
+}
+
 /// Listens to nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NullObserver;

@@ -27,7 +27,9 @@ const PLAN: &str = include_str!("jmeter/messages.jmx");
 const LAWS: &str = include_str!("../benches/law/README.md");
 const METRICS: &str = concat!(
     include_str!("../src/telemetry/metrics/mod.rs"),
-    include_str!("../src/telemetry/metrics/announced.rs")
+    include_str!("../src/telemetry/metrics/announced.rs"),
+    include_str!("../src/telemetry/metrics/build.rs"),
+    include_str!("../src/telemetry/metrics/connections.rs")
 );
 
 /// How the README's commands are exercised, by what they begin with.

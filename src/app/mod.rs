@@ -22,8 +22,9 @@ use crate::config::{Config, UpstreamSettings};
 use crate::control::Lanes;
 use crate::gate::{Gate, Timer, clock};
 use crate::observe::Observer;
-use crate::proxy::{self, CredentialKey, Identity, IdentityError, Parts, Proxy, TrustError, accept};
+use crate::proxy::{self, Client, CredentialKey, Identity, IdentityError, Parts, Proxy, TrustError, accept};
 use crate::telemetry::{Levels, MetricsError, Telemetry};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -92,10 +93,11 @@ impl App {
         let observer: Arc<dyn Observer> = Arc::clone(&telemetry) as _;
         let memory = state_file(&config);
         let gate = Gate::new(lanes(&config, memory.as_deref()), Arc::clone(&observer));
-        let shards = shards::count(config.shards);
-        // One set for each shard, and one to try whether the upstreams can be reached.
-        let mut sets = proxy::clients(&config, shards + 1)?;
-        let clients = sets.pop().unwrap_or_default();
+        // A shard without a connection to the upstream could serve nobody.
+        let shards = shards::count(config.shards).min(config.proxy.upstream_connections_max);
+        let sets = proxy::clients(&config, shards)?;
+        // What stands for all of them is used to try whether the upstreams can be reached, and for nothing else.
+        let clients = sets.first().cloned().unwrap_or_default();
         let reached: Vec<_> =
             config.upstreams.iter().map(|upstream| upstream.address.clone()).zip(clients.clone()).collect();
         let parts = Parts { config: &config, gate: gate.clone(), clients, credentials: key, identity };
@@ -105,7 +107,8 @@ impl App {
         let (close, closed) = watch::channel(false);
         let mut clients = JoinSet::new();
         let hands = sets
-            .into_iter()
+            .iter()
+            .cloned()
             .enumerate()
             .map(|(number, set)| shards::start(number, proxy.with_clients(set), &closed, &mut clients))
             .collect::<Result<_, _>>()?;
@@ -119,7 +122,7 @@ impl App {
         if let Some(memory) = memory.clone() {
             servants.spawn(keep(memory, gate.clone()));
         }
-        let levels = levels(&config, proxy, Arc::clone(&draining));
+        let levels = levels(&config, proxy, sets, Arc::clone(&draining));
         let token = config.admin_token.clone();
         let pages =
             admin::router(Admin { gate: gate.clone(), telemetry, levels, token }, admin.ip().is_loopback());
@@ -247,12 +250,28 @@ fn credential_key(directory: Option<&Path>) -> Result<state::Key, StateError> {
     })
 }
 
-fn levels(config: &Config, proxy: Proxy, draining: Arc<AtomicBool>) -> Arc<dyn Fn() -> Levels + Send + Sync> {
+/// How full everything is now; `sets` are the shards' clients.
+fn levels(
+    config: &Config,
+    proxy: Proxy,
+    sets: Vec<Vec<Client>>,
+    draining: Arc<AtomicBool>,
+) -> Arc<dyn Fn() -> Levels + Send + Sync> {
+    // Two upstreams at one address are one to whoever looks.
+    let mut upstreams: BTreeMap<Arc<str>, Vec<Client>> = BTreeMap::new();
+    for set in sets {
+        for (upstream, client) in config.upstreams.iter().zip(set) {
+            upstreams.entry(upstream.key()).or_default().push(client);
+        }
+    }
     let bounds = Levels {
         lanes_max: config.lanes.queue.lanes_max,
         queue_tickets_max: config.lanes.queue.lane_tickets_max,
         replay_buffer_bytes_max: config.proxy.replay_bytes_total_max,
         client_connections_max: config.proxy.connections_max,
+        upstream_connections_max: config.proxy.upstream_connections_max,
+        upstream_connections_idle_max: config.proxy.pool_idle_max,
+        upstream_connection_waiters_max: config.proxy.upstream_waiting_max,
         admission_callers_max: config.admission.map_or(0, |admission| admission.clients_max),
         ..Levels::default()
     };
@@ -260,8 +279,12 @@ fn levels(config: &Config, proxy: Proxy, draining: Arc<AtomicBool>) -> Arc<dyn F
         replay_buffer_bytes: proxy.replay_bytes_in_use(),
         client_connections: proxy.connections(),
         admission_callers: proxy.callers(),
+        upstream_connections: upstreams
+            .iter()
+            .map(|(upstream, clients)| (Arc::clone(upstream), Client::connections(clients)))
+            .collect(),
         draining: draining.load(Ordering::Relaxed),
-        ..bounds
+        ..bounds.clone()
     })
 }
 

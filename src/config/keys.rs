@@ -179,6 +179,12 @@ fn forward(table: &mut Reader<'_>, config: &mut Config) {
     table.set(&mut proxy.stream_idle, "stream_idle", time(BRIEF..=DAY));
     table.set(&mut proxy.pool_idle, "pool_idle", time(Duration::ZERO..=HOUR));
     table.set(&mut proxy.pool_idle_max, "pool_idle_max", count(0..=100_000));
+    table.set(&mut proxy.upstream_connections_max, "connections_max", count(1..=100_000));
+    table.set(&mut proxy.upstream_waiting_max, "waiting_max", count(0..=1_000_000));
+    table.set(&mut proxy.upstream_wait, "wait_max", time(Duration::ZERO..=HOUR));
+    table.set(&mut proxy.upstream_age, "age_max", time(Duration::from_secs(1)..=DAY));
+    table.set(&mut proxy.upstream_http2_idle, "http2_idle", time(BRIEF..=DAY));
+    table.set(&mut proxy.upstream_http2_streams_max, "http2_streams_max", count(1..=10_000));
 }
 
 fn admission(table: &mut Reader<'_>) -> Option<AdmissionSettings> {

@@ -177,8 +177,20 @@ pub struct ProxySettings {
     pub stream_idle: Duration,
     /// A kept upstream connection is not used after so long idle, unless the origin announces another time.
     pub pool_idle: Duration,
-    /// Kept idle connections at most, to all upstreams together.
+    /// Kept idle connections at most, to each upstream.
     pub pool_idle_max: usize,
+    /// Connections at most, to each upstream.
+    pub upstream_connections_max: usize,
+    /// Requests that may wait for one of them, for each upstream.
+    pub upstream_waiting_max: usize,
+    /// How long each of those may wait.
+    pub upstream_wait: Duration,
+    /// An upstream connection takes no more requests when it is as old as this, or up to a tenth less.
+    pub upstream_age: Duration,
+    /// An HTTP/2 connection to the upstream is closed after so long without a request.
+    pub upstream_http2_idle: Duration,
+    /// Requests at once on one HTTP/2 connection to the upstream, if it allows as many.
+    pub upstream_http2_streams_max: usize,
     /// Routes that are told apart by their paths; further ones share the route `other`.
     pub routes_max: usize,
 }
@@ -204,6 +216,12 @@ impl Default for ProxySettings {
             stream_idle: Duration::from_mins(5),
             pool_idle: Duration::from_secs(4),
             pool_idle_max: 1_024,
+            upstream_connections_max: 4_096,
+            upstream_waiting_max: 10_000,
+            upstream_wait: Duration::from_secs(10),
+            upstream_age: Duration::from_mins(5),
+            upstream_http2_idle: Duration::from_mins(1),
+            upstream_http2_streams_max: 100,
             routes_max: 200,
         }
     }

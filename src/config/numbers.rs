@@ -47,6 +47,12 @@ impl Config {
             ("forward.stream_idle", seconds(proxy.stream_idle)),
             ("forward.pool_idle", seconds(proxy.pool_idle)),
             ("forward.pool_idle_max", whole(proxy.pool_idle_max)),
+            ("forward.connections_max", whole(proxy.upstream_connections_max)),
+            ("forward.waiting_max", whole(proxy.upstream_waiting_max)),
+            ("forward.wait_max", seconds(proxy.upstream_wait)),
+            ("forward.age_max", seconds(proxy.upstream_age)),
+            ("forward.http2_idle", seconds(proxy.upstream_http2_idle)),
+            ("forward.http2_streams_max", whole(proxy.upstream_http2_streams_max)),
         ];
         if let Some(admission) = &self.admission {
             numbers.push(("admission.burst", admission.burst.into()));

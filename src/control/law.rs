@@ -322,7 +322,8 @@ impl Law {
             Self::Fixed(_) => false,
             Self::Observed(law) => law.believes().is_none(),
             Self::Aimd(law) => law.is_starting(),
-            Self::Learnt(law) => law.learnt.is_starting() && !law.governed() && law.slowness().is_none(),
+            Self::Learnt(law) if law.governed() => law.ledgers.is_settling(),
+            Self::Learnt(law) => law.learnt.is_starting() && law.slowness().is_none(),
         }
     }
 

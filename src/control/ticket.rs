@@ -99,9 +99,9 @@ impl Refusal {
 /// The limit that a lane believes in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimitView {
-    /// Requests per window.
+    /// Requests per window; what a token bucket holds.
     pub requests: f64,
-    /// The window's length in seconds.
+    /// The window's length in seconds; the time in which an empty bucket is full again.
     pub window_seconds: f64,
     /// What kind of limiter it looks like.
     pub model: LimitModel,
@@ -140,8 +140,9 @@ impl LimitView {
             LimitModel::FixedWindow
             | LimitModel::AnchoredWindow
             | LimitModel::SlidingWindow
+            | LimitModel::TokenBucket
             | LimitModel::Concurrency => Some(self.requests),
-            LimitModel::TokenBucket | LimitModel::Slowdown | LimitModel::Unknown => None,
+            LimitModel::Slowdown | LimitModel::Unknown => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::body::Delivery;
 use super::error::BoxError;
 use super::headers;
-use super::pool::Lease;
+use super::pool::{Lease, Seat};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -17,10 +17,22 @@ use tokio::time::{Sleep, sleep};
 /// A response body on its way from the upstream.
 pub(super) struct Arriving {
     body: Incoming,
-    /// Where the connection goes when the body has ended.
-    home: Option<(Lease, Duration, Delivery)>,
+    home: Home,
     patience: Duration,
     idle: Option<Pin<Box<Sleep>>>,
+}
+
+/// Where the connection goes when the body has ended.
+pub(super) enum Home {
+    /// Back to the pool, for so long, if it has got all of the request's body.
+    Lease(Lease, Duration, Delivery),
+    /// It stays where it is, with one stream less: when this is dropped.
+    Seat {
+        /// Held, not used.
+        _seat: Seat,
+    },
+    /// It has gone there already.
+    Nowhere,
 }
 
 /// The upstream stopped in the middle of a response.
@@ -29,7 +41,7 @@ pub(super) struct Arriving {
 struct Stalled;
 
 impl Arriving {
-    pub(super) fn new(body: Incoming, home: Option<(Lease, Duration, Delivery)>, patience: Duration) -> Self {
+    pub(super) fn new(body: Incoming, home: Home, patience: Duration) -> Self {
         let mut arriving = Self { body, home, patience, idle: None };
         if arriving.body.is_end_stream() {
             arriving.ended();
@@ -38,7 +50,7 @@ impl Arriving {
     }
 
     fn ended(&mut self) {
-        if let Some((lease, keep, delivery)) = self.home.take()
+        if let Home::Lease(lease, keep, delivery) = std::mem::replace(&mut self.home, Home::Nowhere)
             && delivery.is_complete()
         {
             lease.give_back(keep);
@@ -58,7 +70,7 @@ impl Body for Arriving {
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
             let idle = this.idle.get_or_insert_with(|| Box::pin(sleep(this.patience)));
             ready!(idle.as_mut().poll(cx));
-            this.home = None;
+            this.home = Home::Nowhere;
             return Poll::Ready(Some(Err(Stalled.into())));
         };
         this.idle = None;

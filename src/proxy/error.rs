@@ -48,6 +48,8 @@ pub(super) enum ErrorKind {
     ConnectionRefused,
     /// No connection in time.
     ConnectionTimeout,
+    /// As many connections as there may be, all in use.
+    ConnectionLimit,
     /// No route to the upstream.
     Unroutable,
     /// The upstream's certificate is not trusted.
@@ -122,9 +124,12 @@ impl ErrorKind {
             | Self::ConnectionTerminated
             | Self::ResponseTimeout
             | Self::HttpProtocol => Blame::Upstream,
-            Self::QueueFull | Self::Deadline | Self::Draining | Self::Configuration | Self::Internal => {
-                Blame::Proxy
-            }
+            Self::ConnectionLimit
+            | Self::QueueFull
+            | Self::Deadline
+            | Self::Draining
+            | Self::Configuration
+            | Self::Internal => Blame::Proxy,
         }
     }
 }

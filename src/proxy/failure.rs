@@ -65,3 +65,8 @@ fn is_refused_stream(error: &hyper::Error) -> bool {
             || (error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR))
     })
 }
+
+/// Is there no further request for this HTTP/2 connection? One stream that was reset says nothing of the others.
+pub(super) fn ends_connection(error: &hyper::Error) -> bool {
+    find::<h2::Error>(error).is_none_or(|error| !error.is_reset())
+}

@@ -6,6 +6,8 @@
 
 use super::opening::PREFACE;
 use super::trailers::Trailers;
+use std::io;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 /// Follows the bytes that a client sends.
@@ -22,7 +24,7 @@ pub(super) struct Frames {
     /// A head's first frame was not its last.
     in_head: bool,
     trailers: Trailers,
-    /// Small pieces of bodies since [`Self::needs_rest`] was true.
+    /// Small pieces of bodies since the last rest.
     small: usize,
     /// Bytes of control frames that nothing has paid for, as of `drained`.
     unpaid: usize,
@@ -49,7 +51,19 @@ impl Frames {
     }
 
     /// These bytes came.
-    pub(super) fn read(&mut self, mut bytes: &[u8], now: Instant) {
+    pub(super) fn read(&mut self, bytes: &[u8], now: Instant) -> Then {
+        self.follow(bytes, now);
+        if self.trailers.is_malformed() {
+            return Then::Refuse;
+        }
+        if self.small < SMALL_MAX {
+            return Then::Read;
+        }
+        self.small = 0;
+        Then::Rest
+    }
+
+    fn follow(&mut self, mut bytes: &[u8], now: Instant) {
         let preface = self.preface_left.min(bytes.len());
         self.preface_left -= preface;
         bytes = bytes.get(preface..).unwrap_or_default();
@@ -89,24 +103,6 @@ impl Frames {
     pub(super) fn is_unfinished(&self) -> bool {
         let in_control = self.header_len == HEADER && self.kind() != DATA;
         !self.begun || self.in_head || in_control
-    }
-
-    /// Does the request that these bytes are of name a pseudo-field in its trailers (RFC 9113 8.1)?
-    pub(super) fn is_malformed(&self) -> bool {
-        self.trailers.is_malformed()
-    }
-
-    /// Have so many small pieces of bodies been read that they had better be taken before more are?
-    ///
-    /// # Why
-    /// h2 ends a connection on which small pieces wait that weigh half of its window, each as 256 bytes. It reads as long
-    /// as there is anything, so a client that sends faster than that is ended before anyone had the chance to take them.
-    pub(super) fn needs_rest(&mut self) -> bool {
-        let many = self.small >= SMALL_MAX;
-        if many {
-            self.small = 0;
-        }
-        many
     }
 
     /// Something was done for nothing, which counts as so many bytes.
@@ -164,6 +160,36 @@ impl Frames {
     }
 }
 
+/// What becomes of the next read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// It goes on.
+    Read,
+    /// What was read is to be taken first. h2 reads as long as there is anything, and ends a connection on which small
+    /// pieces of bodies wait that weigh half of its window, each as 256 bytes: without a rest it would end a client that
+    /// sends faster than that before anyone had the chance to take them.
+    Rest,
+    /// The trailers of a request name a pseudo-field (RFC 9113 8.1): nothing may be taken for its end.
+    Refuse,
+}
+
+impl Then {
+    /// Is the next read to be done now?
+    pub(super) fn poll_read(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Read => Poll::Ready(Ok(())),
+            Self::Rest => {
+                *self = Self::Read;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Self::Refuse => {
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a pseudo-field in trailers")))
+            }
+        }
+    }
+}
+
 /// A frame's length, type, flags and stream (RFC 9113 4.1).
 const HEADER: usize = 9;
 const DATA: u8 = 0;
@@ -202,7 +228,9 @@ mod tests {
             let now = clock::now();
             let mut frames = Frames::new(UNPAID_MAX, now);
             let mut read = |bytes: &[u8]| {
-                bytes.chunks(cut).for_each(|part| frames.read(part, now));
+                for part in bytes.chunks(cut) {
+                    frames.read(part, now);
+                }
                 frames.is_unfinished()
             };
             assert!(read(PREFACE));
@@ -256,8 +284,8 @@ mod tests {
                 let bytes =
                     [PREFACE, &frame(4, 0, 0), &head(1), &head(3), &fields(DATA, 0, 1, b"x"), &trailers]
                         .concat();
-                bytes.chunks(cut).for_each(|part| frames.read(part, now));
-                assert_eq!(frames.is_malformed(), malformed, "{trailers:x?} in pieces of {cut}");
+                let then = bytes.chunks(cut).map(|part| frames.read(part, now)).last();
+                assert_eq!(then == Some(Then::Refuse), malformed, "{trailers:x?} in pieces of {cut}");
                 assert!(!frames.is_unfinished());
             }
         }

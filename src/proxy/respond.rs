@@ -25,6 +25,7 @@ pub(super) fn status_of(kind: ErrorKind) -> (StatusCode, &'static str) {
         ErrorKind::Dns => (StatusCode::BAD_GATEWAY, "dns_error"),
         ErrorKind::ConnectionRefused => (StatusCode::BAD_GATEWAY, "connection_refused"),
         ErrorKind::ConnectionTimeout => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
+        ErrorKind::ConnectionLimit => (StatusCode::SERVICE_UNAVAILABLE, "connection_limit_reached"),
         ErrorKind::Unroutable => (StatusCode::BAD_GATEWAY, "destination_ip_unroutable"),
         ErrorKind::TlsCertificate => (StatusCode::BAD_GATEWAY, "tls_certificate_error"),
         ErrorKind::TlsProtocol => (StatusCode::BAD_GATEWAY, "tls_protocol_error"),
@@ -198,7 +199,7 @@ const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 mod tests {
     use super::*;
 
-    const EVERY_KIND: [(ErrorKind, u16, &str); 25] = [
+    const EVERY_KIND: [(ErrorKind, u16, &str); 26] = [
         (ErrorKind::ExpectationFailed, 417, "http_request_error"),
         (ErrorKind::TargetTooLong, 414, "http_request_error"),
         (ErrorKind::FieldsTooLarge, 431, "http_request_error"),
@@ -213,6 +214,7 @@ mod tests {
         (ErrorKind::Dns, 502, "dns_error"),
         (ErrorKind::ConnectionRefused, 502, "connection_refused"),
         (ErrorKind::ConnectionTimeout, 504, "connection_timeout"),
+        (ErrorKind::ConnectionLimit, 503, "connection_limit_reached"),
         (ErrorKind::Unroutable, 502, "destination_ip_unroutable"),
         (ErrorKind::TlsCertificate, 502, "tls_certificate_error"),
         (ErrorKind::TlsProtocol, 502, "tls_protocol_error"),

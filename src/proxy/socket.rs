@@ -4,7 +4,7 @@
 //! hyper does not notice that its peer has left while a request's body waits unread, and has one timer for a slow
 //! head and an idle connection. Both need a second look at the same socket.
 
-use super::frames::Frames;
+use super::frames::{Frames, Then};
 use crate::gate::clock;
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
@@ -108,17 +108,8 @@ pub(super) struct Socket {
     /// What was read to find out the protocol.
     first: Bytes,
     activity: Activity,
+    /// What becomes of the next read.
     then: Then,
-}
-
-/// What becomes of the next read.
-#[derive(Clone, Copy, Debug)]
-enum Then {
-    Read,
-    /// What was read is to be taken first.
-    Rest,
-    /// What was read is no HTTP/2, although hyper would take it.
-    Refuse,
 }
 
 impl Socket {
@@ -143,18 +134,7 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.then {
-            Then::Read => (),
-            Then::Rest => {
-                self.then = Then::Read;
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            Then::Refuse => {
-                let why = "a pseudo-field in trailers";
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)));
-            }
-        }
+        ready!(self.then.poll_read(cx))?;
         if !self.first.is_empty() {
             let count = self.first.len().min(buf.remaining());
             buf.put_slice(self.first.get(..count).unwrap_or_default());
@@ -167,7 +147,7 @@ impl AsyncRead for Socket {
         if matches!(self.then, Then::Refuse) {
             // Nothing of it may be taken for the end of a request.
             buf.set_filled(before);
-            return self.poll_read(cx, buf);
+            return self.then.poll_read(cx);
         }
         Poll::Ready(Ok(()))
     }
@@ -359,14 +339,7 @@ impl Activity {
         let mut then = Then::Read;
         let begins = match &mut state.frames {
             Some(frames) => {
-                let now = clock::now();
-                frames.read(bytes, now);
-                if frames.is_malformed() {
-                    return Then::Refuse;
-                }
-                if frames.needs_rest() {
-                    then = Then::Rest;
-                }
+                then = frames.read(bytes, clock::now());
                 if !frames.is_unfinished() {
                     state.head_since = None;
                     return then;

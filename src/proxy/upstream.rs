@@ -1,31 +1,31 @@
 //! The client's side: sends one request to the upstream over a kept or a new connection.
 //!
 //! # Why
-//! hyper-util's pooled client keeps idle connections for a fixed time and cannot say whether a request had left
-//! when its connection died. Here a connection is kept only for as long as the origin is known to keep it, and a
-//! request whose kept connection turns out dead is sent again: always if nothing of it had left, else only if its
-//! method is idempotent (RFC 9110 9.2.2).
+//! hyper-util's pooled client keeps idle connections for a fixed time, makes as many as it is asked for and cannot say
+//! whether a request had left when its connection died. Here a connection is kept only for as long as the origin is
+//! known to keep it, their number is bounded, and a request whose kept connection turns out dead is sent again once:
+//! always if nothing of it had left, else only if its method is idempotent (RFC 9110 9.2.2).
 
-use super::arriving::Arriving;
+use super::arriving::{Arriving, Home};
 use super::body::Replay;
 use super::dial::{self, Dial, Dialled, Tower};
 use super::error::{ErrorKind, ProxyError};
-use super::failure::{Failed, explain};
+use super::failure::{Failed, ends_connection, explain};
 use super::headers;
-use super::pool::{Lease, Pool, Room};
-use super::sending::{Invite, Sending};
+use super::pool::{Bounds, Housed, Lease, NoTurn, Place, Pool, Seat, Turn};
+use super::sending::Invite;
 use super::trust::{Trust, TrustError};
 use crate::config::{Config, ProxySettings, Upstream, UpstreamSettings};
 use crate::gate::clock;
+use crate::observe::Connections;
 use http::header::{EXPECT, HOST};
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::client::conn::{http1, http2};
 use hyper_util::client::legacy::connect::Connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{sleep_until, timeout};
 use tower_service::Service;
@@ -42,19 +42,7 @@ struct Shared {
     origin: Uri,
     dial: Box<dyn Dial>,
     pool: Arc<Pool>,
-    /// The one HTTP/2 connection, if ALPN chose HTTP/2.
-    http2: Mutex<Option<Http2>>,
-    http2_made: AtomicU64,
-    /// Held while the first connections of an https upstream find out what it speaks.
-    finding_out: tokio::sync::Mutex<()>,
     settings: ProxySettings,
-}
-
-/// An HTTP/2 connection, and which one it is.
-#[derive(Clone)]
-struct Http2 {
-    sender: http2::SendRequest<Sending>,
-    id: u64,
 }
 
 /// The head of a request to the upstream, before it is known over which protocol it goes.
@@ -73,19 +61,19 @@ pub(super) struct Sent {
 }
 
 /// A client for each upstream of `config`, in their order, for each of `sets` runtimes, whose connections are its own:
-/// over TCP, with TLS for https. The bound on kept connections holds for all of them together.
+/// over TCP, with TLS for https. They share out what is bounded, and each may have one connection in any case.
 ///
 /// # Errors
 /// A [`TrustError`] when an upstream's own certificates cannot be used. That the platform's roots cannot be loaded is a
 /// warning; requests are then answered 502 with advice.
 pub fn clients(config: &Config, sets: usize) -> Result<Vec<Vec<Client>>, TrustError> {
     let trust = Trust::default();
-    let room = Arc::new(Room::new(config.proxy.pool_idle_max));
-    let client = |upstream: &UpstreamSettings| {
+    let client = |upstream: &UpstreamSettings, set| {
         let dial = dial::to(upstream, config.proxy.connect_timeout, &trust)?;
-        Ok(Client::over(dial, &upstream.address, &config.proxy, &room))
+        let bounds = Bounds::of(&config.proxy, set, sets);
+        Ok(Client::over(dial, &upstream.address, &config.proxy, bounds))
     };
-    (0..sets).map(|_| config.upstreams.iter().map(client).collect()).collect()
+    (0..sets).map(|set| config.upstreams.iter().map(|upstream| client(upstream, set)).collect()).collect()
 }
 
 impl Client {
@@ -97,11 +85,10 @@ impl Client {
         C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
         C::Future: Send,
     {
-        let room = Arc::new(Room::new(settings.pool_idle_max));
-        Self::over(Box::new(Tower(connector)), upstream, settings, &room)
+        Self::over(Box::new(Tower(connector)), upstream, settings, Bounds::of(settings, 0, 1))
     }
 
-    fn over(dial: Box<dyn Dial>, upstream: &Upstream, settings: &ProxySettings, room: &Arc<Room>) -> Self {
+    fn over(dial: Box<dyn Dial>, upstream: &Upstream, settings: &ProxySettings, bounds: Bounds) -> Self {
         let host = HeaderValue::from_str(upstream.authority.as_str())
             .expect("an authority consists of characters that a field may have");
         let origin = uri(upstream, PathAndQuery::from_static("/"));
@@ -110,10 +97,7 @@ impl Client {
             host,
             origin,
             dial,
-            pool: Arc::new(Pool::new(Arc::clone(room))),
-            http2: Mutex::new(None),
-            http2_made: AtomicU64::new(0),
-            finding_out: tokio::sync::Mutex::new(()),
+            pool: Arc::new(Pool::new(bounds, upstream.scheme == Scheme::HTTPS)),
             settings: settings.clone(),
         };
         Self { shared: Arc::new(shared) }
@@ -124,8 +108,15 @@ impl Client {
     /// # Errors
     /// What went wrong, and what to do, in the words that a request would be answered with.
     pub async fn reach(&self) -> Result<(), String> {
-        let connected = self.connect_in_time().await;
+        let connected = self.dial_in_time().await;
         connected.map(drop).map_err(|error| error.detail.into_owned())
+    }
+
+    /// The connections that all `clients` of one upstream have, together.
+    pub fn connections<'a>(clients: impl IntoIterator<Item = &'a Self>) -> Connections {
+        let mut sum = Connections::default();
+        clients.into_iter().for_each(|client| client.shared.pool.add_to(&mut sum));
+        sum
     }
 
     /// Sends `head` with `replay`'s body and waits for the response's head.
@@ -157,9 +148,14 @@ impl Client {
         replay: &Replay,
         anew: bool,
     ) -> Result<Response<Arriving>, Failed> {
-        match self.connection(anew).await? {
-            (Line::Http1(lease), kept) => self.over_http1(lease, kept, head, replay).await,
-            (Line::Http2(line), kept) => self.over_http2(line, kept, head, replay).await,
+        match self.shared.pool.turn(anew).await {
+            Ok(Turn::Lease(lease)) => self.over_http1(lease, true, head, replay).await,
+            Ok(Turn::Seat(seat)) => self.over_http2(seat, true, head, replay).await,
+            Ok(Turn::Place(place)) => match self.connect(place).await? {
+                Line::Http1(lease) => self.over_http1(lease, false, head, replay).await,
+                Line::Http2(seat) => self.over_http2(seat, false, head, replay).await,
+            },
+            Err(why) => Err(self.no_connection(why).into()),
         }
     }
 
@@ -204,12 +200,12 @@ impl Client {
         let announced = headers::keep_alive_seconds(response.headers());
         let keep = self.keep(announced);
         let patience = self.shared.settings.stream_idle;
-        Ok(response.map(|body| Arriving::new(body, Some((lease, keep, delivery)), patience)))
+        Ok(response.map(|body| Arriving::new(body, Home::Lease(lease, keep, delivery), patience)))
     }
 
     async fn over_http2(
         &self,
-        mut line: Http2,
+        mut seat: Seat,
         kept: bool,
         head: &Outgoing,
         replay: &Replay,
@@ -219,89 +215,71 @@ impl Client {
         *request.uri_mut() = uri(&self.shared.upstream, head.target.clone());
         *request.headers_mut() = head.headers.clone();
         request.headers_mut().remove(EXPECT);
-        let response = line.sender.try_send_request(request).await.map_err(|error| {
-            // It may only have said goodbye, but the next request must not depend on that.
-            self.forget_http2(line.id);
+        let response = seat.sender.try_send_request(request).await.map_err(|error| {
+            if ends_connection(error.error()) {
+                seat.retire();
+            }
             Failed::of(error, kept, &self.shared.upstream)
         })?;
         let patience = self.shared.settings.stream_idle;
-        Ok(response.map(|body| Arriving::new(body, None, patience)))
+        Ok(response.map(|body| Arriving::new(body, Home::Seat { _seat: seat }, patience)))
     }
 
-    /// A connection, and whether it was kept from an earlier exchange.
-    async fn connection(&self, anew: bool) -> Result<(Line, bool), Failed> {
-        if let Some(line) = self.http2() {
-            return Ok((Line::Http2(line), true));
-        }
-        if !anew && let Some(lease) = self.shared.pool.take() {
-            return Ok((Line::Http1(lease), true));
-        }
-        Ok((self.connect_in_time().await?, false))
-    }
-
-    async fn connect_in_time(&self) -> Result<Line, ProxyError> {
-        timeout(self.shared.settings.connect_timeout, self.connect()).await.unwrap_or_else(|_| {
+    async fn dial_in_time(&self) -> Result<Dialled, ProxyError> {
+        let dial = self.shared.dial.dial(self.shared.origin.clone());
+        let Ok(dialled) = timeout(self.shared.settings.connect_timeout, dial).await else {
             let (kind, detail) = dial::timed_out(&self.shared.upstream.host_port());
-            Err(ProxyError::new(kind, detail))
-        })
+            return Err(ProxyError::new(kind, detail));
+        };
+        dialled.map_err(|error| dial::explain(error, &self.shared.upstream))
     }
 
-    async fn connect(&self) -> Result<Line, ProxyError> {
-        // An https upstream may speak HTTP/2, and then one connection serves all: the first ones take turns.
-        let _turn = if self.shared.upstream.scheme == http::uri::Scheme::HTTPS && self.shared.pool.is_new() {
-            let turn = self.shared.finding_out.lock().await;
-            if let Some(line) = self.http2() {
-                return Ok(Line::Http2(line));
+    /// Makes a connection where there is room for one.
+    async fn connect(&self, mut place: Place) -> Result<Line, ProxyError> {
+        let Dialled { stream, is_http2 } = match self.dial_in_time().await {
+            Ok(dialled) => dialled,
+            Err(error) => {
+                place.failed();
+                return Err(error);
             }
-            Some(turn)
-        } else {
-            None
         };
-        let dialled = self.shared.dial.dial(self.shared.origin.clone()).await;
-        let dialled = dialled.map_err(|error| dial::explain(error, &self.shared.upstream))?;
-        let made =
-            if dialled.is_http2 { self.speak_http2(dialled).await } else { self.speak_http1(dialled).await };
+        place.connected(is_http2);
+        let stream = Housed::new(stream, place);
+        let made = if is_http2 { self.speak_http2(stream).await } else { self.speak_http1(stream).await };
         made.map_err(|error| explain(error, &self.shared.upstream))
     }
 
-    async fn speak_http1(&self, dialled: Dialled) -> Result<Line, hyper::Error> {
-        let (sender, connection) =
-            http1::Builder::new().max_headers(HEADERS_MAX).handshake(dialled.stream).await?;
-        let (lease, driver) = self.shared.pool.adopt(sender, connection);
-        spawn(driver);
-        Ok(Line::Http1(lease))
+    async fn speak_http1(&self, stream: Housed) -> Result<Line, hyper::Error> {
+        let (sender, connection) = http1::Builder::new().max_headers(HEADERS_MAX).handshake(stream).await?;
+        Ok(Line::Http1(self.shared.pool.adopt_http1(sender, connection)))
     }
 
-    async fn speak_http2(&self, dialled: Dialled) -> Result<Line, hyper::Error> {
+    async fn speak_http2(&self, stream: Housed) -> Result<Line, hyper::Error> {
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(HTTP2_PING_INTERVAL)
-            .handshake(dialled.stream)
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+            .max_header_list_size(HTTP2_HEADER_LIST_MAX)
+            .handshake(stream)
             .await?;
-        spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "HTTP/2 connection to the upstream ended");
-            }
-        });
-        let line = Http2 { sender, id: self.shared.http2_made.fetch_add(1, Ordering::Relaxed) };
-        *self.lock_http2() = Some(line.clone());
-        Ok(Line::Http2(line))
+        Ok(Line::Http2(self.shared.pool.adopt_http2(sender, connection)))
     }
 
-    fn http2(&self) -> Option<Http2> {
-        let mut kept = self.lock_http2();
-        if kept.as_ref().is_some_and(|line| line.sender.is_closed()) {
-            *kept = None;
-        }
-        kept.clone()
-    }
-
-    fn forget_http2(&self, id: u64) {
-        self.lock_http2().take_if(|line| line.id == id);
-    }
-
-    fn lock_http2(&self) -> MutexGuard<'_, Option<Http2>> {
-        self.shared.http2.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What a request is answered with that got no connection.
+    fn no_connection(&self, why: NoTurn) -> ProxyError {
+        let upstream = &self.shared.upstream;
+        let detail = match why {
+            NoTurn::Full => format!(
+                "All connections to {upstream} are in use, and too many requests wait for one. Nothing was sent. \
+                 Come back later, or raise forward.connections_max."
+            ),
+            NoTurn::Late => format!(
+                "All connections to {upstream} were in use for too long. Nothing was sent. Come back later, or raise \
+                 forward.connections_max."
+            ),
+        };
+        ProxyError::new(ErrorKind::ConnectionLimit, detail)
     }
 
     /// How long a connection may be kept: what the origin announces less a margin, else what is safe with most.
@@ -336,7 +314,7 @@ impl fmt::Debug for Client {
 /// A way to the upstream.
 enum Line {
     Http1(Lease),
-    Http2(Http2),
+    Http2(Seat),
 }
 
 /// The target at the upstream, put together from its parts: no text of a client can change the authority.
@@ -346,11 +324,6 @@ fn uri(upstream: &Upstream, target: PathAndQuery) -> Uri {
     parts.authority = Some(upstream.authority.clone());
     parts.path_and_query = Some(target);
     Uri::from_parts(parts).expect("scheme, authority and path are all there")
-}
-
-#[expect(clippy::disallowed_methods, reason = "a connection lives by itself: its end is the end of its task")]
-fn spawn(driver: impl Future<Output = ()> + Send + 'static) {
-    tokio::spawn(driver);
 }
 
 /// How long to wait for 100 Continue before the body is sent all the same, as curl does.
@@ -367,3 +340,10 @@ const KEEP_MARGIN: Duration = Duration::from_secs(1);
 
 /// How often an HTTP/2 connection with open streams is asked for a sign of life.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// What an HTTP/2 peer may send before we have read it, for one stream and for all; RFC 9113 6.9.2's own for a stream.
+const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
+const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// The largest response head over HTTP/2, as RFC 9113 6.5.2 counts it.
+const HTTP2_HEADER_LIST_MAX: u32 = 16 * 1024;

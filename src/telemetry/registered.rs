@@ -1,4 +1,4 @@
-//! Makes a metric and puts it into the registry.
+//! Makes a metric and puts it into the registry, with values as it wants them.
 
 use prometheus::core::Collector;
 use prometheus::{IntCounter, IntGauge, Opts, Registry};
@@ -17,4 +17,9 @@ pub(super) fn registered<C: Collector + Clone + 'static>(
 ) -> Result<C, prometheus::Error> {
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
+}
+
+/// As gauges want it.
+pub(super) fn signed(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -26,4 +26,5 @@ mod through;
 mod tls;
 mod translation;
 mod untouched;
+mod upstream_pool;
 mod upstreams;

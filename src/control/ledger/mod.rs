@@ -11,11 +11,13 @@
 //! seconds are told by whole seconds too coarsely to be timed by them; there the number goes to the learnt law, which
 //! holds it and finds the phase. An "end" that moves on while the count stays (a sliding log that announces its
 //! oldest entry, a bucket its next token) is no window: such a ledger is void, and its number goes to the law where its
-//! window is told. A ledger that promises too little would stop a lane for ever, were it never doubted ([`doubt`]).
+//! window is told. A bucket is told apart from them by its numbers, and then followed token by token ([`refill`]). A ledger
+//! that promises too little would stop a lane for ever, were it never doubted ([`doubt`]).
 
 mod book;
 mod doubt;
 mod others;
+mod refill;
 mod window;
 
 use self::book::{Answered, Book, Known};
@@ -24,7 +26,7 @@ use super::jitter::Jitter;
 use super::law::Answer;
 use super::retry::PAUSING_SECONDS;
 use super::settings::LawSettings;
-use super::ticket::{AnnouncedView, LimitSource, LimitView};
+use super::ticket::{AnnouncedView, LimitModel, LimitSource, LimitView};
 use std::collections::BTreeMap;
 
 /// Limits that one node keeps ledgers of; a further one takes the place of the one unseen for longest.
@@ -195,8 +197,8 @@ impl Ledgers {
             let until_its_end = retry_after.is_some_and(|wait| {
                 wait >= SAME_END_SECONDS && (now + wait - book.end()).abs() <= SAME_END_SECONDS
             });
-            if book.left(flying) <= near || until_its_end {
-                book.spent();
+            if book.left(now, flying) <= near || until_its_end {
+                book.spent(now);
                 foreseen = true;
             }
         }
@@ -214,7 +216,7 @@ impl Ledgers {
     /// Until when nothing can leave, as far as that is known: the API said so, or a budget is spent.
     pub(super) fn blocked_until(&self) -> f64 {
         let flying = self.flying.len();
-        let spent = self.timed().filter(|book| book.to_spend(flying) < 1.0).map(Book::blocked_until);
+        let spent = self.timed().map(|book| book.blocked_until(flying));
         spent.chain(self.pause_until).fold(f64::NEG_INFINITY, f64::max)
     }
 
@@ -231,8 +233,12 @@ impl Ledgers {
 
     /// The slowest ledger's even pace, in requests/s.
     pub(super) fn pace(&self) -> Option<f64> {
-        let even = |book: &Book| book.even() * (1.0 - self.headroom);
-        self.timed().map(|book| (even(book) - book.others()).max(0.0)).min_by(f64::total_cmp)
+        self.timed().map(Book::pace).min_by(f64::total_cmp)
+    }
+
+    /// Something else than we spends an announced budget, and how it is shared is still to come out.
+    pub(super) fn is_settling(&self) -> bool {
+        self.timed().any(Book::is_settling)
     }
 
     /// The tightest limit in numbers: requests, and the window in seconds.
@@ -263,12 +269,19 @@ impl Ledgers {
         } else {
             String::new()
         };
-        let says =
-            format!("{requests} requests in {seconds} s, as the API announces ({}){others}", book.name);
+        let model = book.model();
+        let says = match model {
+            LimitModel::TokenBucket => format!(
+                "a bucket of {requests} requests that fills at about {:.2} a second, as the API announces ({})",
+                book.even(),
+                book.name
+            ),
+            _ => format!("{requests} requests in {seconds} s, as the API announces ({}){others}", book.name),
+        };
         Some(LimitView {
             requests,
             window_seconds: seconds,
-            model: book.model(),
+            model,
             source: LimitSource::Header,
             confidence: if book.strikes == 0 { 0.98 } else { 0.5 },
             says,
@@ -307,6 +320,10 @@ mod tests {
         ledgers.settle(at + 0.05, departure, answer, told)
     }
 
+    fn whole(tokens: f64) -> u32 {
+        (0..=60).rev().find(|whole| f64::from(*whole) <= tokens).unwrap()
+    }
+
     #[test]
     fn a_budget_is_spread_over_what_is_left_of_its_window() {
         let mut ledgers = Ledgers::default();
@@ -326,8 +343,10 @@ mod tests {
         let next = ledgers.ready_at(0.1, 5);
         assert!(next > 9.0 && next < 9.2, "{next}");
         assert!((ledgers.blocked_until() - 9.05).abs() < 0.01);
-        ledgers.sent(9.1);
-        assert!(ledgers.ready_at(9.1, 5) > 10.0, "the others wait for the scout");
+        // A moment that was rounded to before it is the same.
+        let rounded = next - 0.5 * super::super::lane::SAME;
+        ledgers.sent(rounded);
+        assert!(ledgers.ready_at(rounded, 5) > 10.0, "the others wait for the scout");
     }
 
     #[test]
@@ -413,6 +432,33 @@ mod tests {
         assert!(!exchange(&mut ledgers, 12.0, refused, &[told(60, 60, 7)]).foreseen);
         exchange(&mut ledgers, 19.3, Answer::Accepted, &[told(60, 1, 9)]);
         assert!(ledgers.govern(), "an accepted one says it too");
+    }
+
+    #[test]
+    fn a_bucket_is_emptied_and_then_followed_without_a_refusal() {
+        let mut ledgers = Ledgers::default();
+        // Sixty, and five a second; the API tells when it is full again.
+        let (mut tokens, mut filled_at, mut at) = (60.0_f64, 0.0, 0.0);
+        let mut sent = Vec::new();
+        while at < 60.0 {
+            tokens = (tokens + 5.0 * (at - filled_at)).min(60.0) - 1.0;
+            filled_at = at;
+            assert!(tokens >= 0.0, "refused at {at}");
+            let announced = Announcement {
+                reset: Some(Duration::from_secs_f64(((60.0 - tokens) / 5.0).ceil())),
+                ..told(60, 60 - whole(tokens), 0)
+            };
+            exchange(&mut ledgers, at, Answer::Accepted, &[announced]);
+            sent.push(at);
+            // Until it is known, the law paces.
+            let law = if ledgers.govern() { 0.0 } else { at + 0.05 };
+            at = ledgers.ready_at(at + 0.05, 100).max(at + 0.05).max(law);
+        }
+        let limit = ledgers.limit().unwrap();
+        assert_eq!((limit.model, limit.burst()), (LimitModel::TokenBucket, Some(60.0)));
+        assert!((limit.requests / limit.window_seconds - 5.0).abs() < 0.25, "{limit:?}");
+        let late = sent.iter().filter(|at| **at > 30.0).count();
+        assert!((145..=152).contains(&late), "{late}");
     }
 
     #[test]

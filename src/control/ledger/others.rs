@@ -17,6 +17,8 @@ const SPAN_MIN: f64 = 0.5;
 /// A window that lasted this long says something of the next; it counts as so many seconds of it.
 const SPAN_KNOWN: f64 = 5.0;
 const REMEMBERED: f64 = 20.0;
+/// In the first window, a rate that is to be relied on is measured over at least this share of it, if that is less.
+const SETTLED_SHARE: f64 = 0.3;
 const OWN_MAX: usize = 20_000;
 
 /// The others' part of one ledger.
@@ -29,6 +31,8 @@ pub(super) struct Others {
     /// What others spend, in requests/s; and as it was known before this window.
     rate: f64,
     before: Option<f64>,
+    /// What they spend as far as clients may be told of it.
+    settled: f64,
     /// The fair pace, and when it was brought forward.
     share: Option<f64>,
     shared_at: f64,
@@ -60,8 +64,9 @@ impl Others {
         self.base = Some((sent_at, used));
     }
 
-    /// The counter said `used` to a request sent at `sent_at`; `flying` requests sent before it are not answered yet.
-    pub(super) fn read(&mut self, sent_at: f64, used: u32, flying: usize) {
+    /// The counter of a window of `seconds` said `used` to a request sent at `sent_at`; `flying` requests sent before it
+    /// are not answered yet.
+    pub(super) fn read(&mut self, sent_at: f64, used: u32, flying: usize, seconds: f64) {
         let Some((from, first)) = self.base else { return self.window(sent_at, used) };
         let span = sent_at - from;
         if span < SPAN_MIN {
@@ -74,6 +79,11 @@ impl Others {
             Some(before) => (before * REMEMBERED + foreign) / (REMEMBERED + span),
             None => foreign / span,
         };
+        // A burst is no rate: what is known for a moment only is spread over what a rate has to be known for.
+        self.settled = match self.before {
+            Some(_) => self.rate,
+            None => foreign / span.max(REMEMBERED.min(SETTLED_SHARE * seconds)),
+        };
     }
 
     /// The counter of the last `seconds` said `used` to a request sent at `sent_at`.
@@ -81,6 +91,12 @@ impl Others {
         let own = (self.own_in(sent_at - seconds, sent_at) + flying) as f64;
         let foreign = (f64::from(used) - own - NOISE.max(self.at_once)).max(0.0);
         self.rate += 0.05 * (foreign / seconds - self.rate);
+        self.settled = self.rate;
+    }
+
+    /// How many of ours were let in that left in `(after, until]`.
+    pub(super) fn let_in(&self, after: f64, until: f64) -> usize {
+        self.own_in(after, until)
     }
 
     fn own_in(&self, after: f64, until: f64) -> usize {
@@ -91,6 +107,22 @@ impl Others {
     /// What others spend, in requests/s.
     pub(super) fn rate(&self) -> f64 {
         self.rate
+    }
+
+    /// As [`Others::rate`], of more than a burst: what waits can be foretold by.
+    pub(super) fn settled(&self) -> f64 {
+        self.settled
+    }
+
+    /// Our share as it was last brought forward.
+    pub(super) fn last_share(&self) -> Option<f64> {
+        self.share
+    }
+
+    /// What we got through in the `seconds` up to our last, a whole window as a rule, in requests/s.
+    pub(super) fn own_rate(&self, seconds: f64) -> f64 {
+        let Some(last) = self.own.back() else { return 0.0 };
+        self.own_in(last - seconds, *last) as f64 / seconds
     }
 
     /// Our share at `now` of `even`, the even pace of all that is left.
@@ -125,7 +157,7 @@ mod tests {
             if own == 1 {
                 others.window(at, used);
             } else {
-                others.read(at, used, 0);
+                others.read(at, used, 0, 60.0);
             }
             others.counted(at);
         }

@@ -1,14 +1,17 @@
 //! Every metric of the program: names, labels, help texts and bounds, here and nowhere else.
 
 mod announced;
+mod build;
+mod connections;
 
 use super::levels::Levels;
-use super::registered::{counter, gauge, registered};
+use super::registered::{counter, gauge, registered, signed};
 use super::series::{LaneSeries, OTHER, Series, method_label};
 use super::sink;
 use crate::control::{Event, LaneView, Mode, NodeView};
 use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
 use announced::AnnouncedGauges;
+use connections::ConnectionMetrics;
 use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -65,6 +68,7 @@ struct Gauges {
     paused: GaugeVec,
     observed: IntGaugeVec,
     announced: AnnouncedGauges,
+    upstreams: ConnectionMetrics,
     lanes: IntGauge,
     lanes_max: IntGauge,
     queue_tickets_max: IntGauge,
@@ -99,20 +103,13 @@ impl Metrics {
         )?;
         let bound = gauge(&registry, "tidegate_series_lanes_max", "Lane labels that may have series.")?;
         bound.set(signed(lanes_max));
-        build_info(&registry)?;
-        let settings = registered(
-            &registry,
-            GaugeVec::new(
-                Opts::new("tidegate_setting", "Bounds, timeouts and other numbers, as configured."),
-                &["key"],
-            )?,
-        )?;
+        build::build_info(&registry)?;
         Ok(Self {
+            settings: build::settings(&registry)?,
             registry,
             vectors,
             gauges,
             admission_refused,
-            settings,
             series: Series::new(lanes_max, capped),
             no_lane: "none".into(),
             scrape: Mutex::default(),
@@ -120,9 +117,7 @@ impl Metrics {
     }
 
     pub(super) fn settings(&self, numbers: &[(&str, f64)]) {
-        for (key, number) in numbers {
-            self.settings.with_label_values(&[key]).set(*number);
-        }
+        numbers.iter().for_each(|(key, number)| self.settings.with_label_values(&[key]).set(*number));
     }
 
     pub(super) fn event(&self, event: &Event) {
@@ -293,6 +288,7 @@ impl Gauges {
             paused: real("tidegate_lane_paused_seconds", "For how much longer the lane holds back.")?,
             observed: whole("tidegate_lane_observed", "1 in a dry run (mode observe), else 0.", "lane")?,
             announced: AnnouncedGauges::new(registry)?,
+            upstreams: ConnectionMetrics::new(registry)?,
             shared_limit: shared("tidegate_shared_limit_requests_per_second", "A limit that lanes share.")?,
             shared_pace: shared(
                 "tidegate_shared_pace_requests_per_second",
@@ -338,6 +334,7 @@ impl Gauges {
         ] {
             gauge.set(signed(value));
         }
+        self.upstreams.tell(levels);
         self.log_dropped.inc_by(sink::dropped_total().saturating_sub(self.log_dropped.get()));
     }
 
@@ -390,19 +387,6 @@ impl Gauges {
     }
 }
 
-fn build_info(registry: &Registry) -> Result<(), prometheus::Error> {
-    let options = Opts::new("tidegate_build_info", "Always 1; the labels say what is running.")
-        .const_label("version", env!("CARGO_PKG_VERSION"))
-        .const_label("os", std::env::consts::OS)
-        .const_label("arch", std::env::consts::ARCH);
-    registered(registry, IntGauge::with_opts(options)?)?.set(1);
-    Ok(())
-}
-
-fn signed(value: usize) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
 /// Lane labels that may have series.
 const SERIES_LANES_MAX: usize = 1_000;
 /// From "not at all" to the default deadline; finest where a hundred threads at a usual limit wait.
@@ -418,6 +402,7 @@ mod tests {
     use super::*;
     use crate::control::{AnnouncedView, ClassView, LaneKey, Level, LimitView, RefusalReason, RetryReason};
     use crate::control::{LawName, LimitModel, LimitSource, NodeOrigin};
+    use crate::observe::Connections;
     use http::{Method, StatusCode};
     use std::time::Duration;
 
@@ -487,7 +472,10 @@ mod tests {
     }
 
     fn text(metrics: &Metrics, lanes: &[LaneView]) -> String {
-        metrics.render(lanes, &Levels { lanes_max: 5, ..Levels::default() }).unwrap()
+        let connections =
+            Connections { open: 7, opened_http2: 9, closed: [0, 4, 0, 0, 0], ..Connections::default() };
+        let upstream_connections = vec![("h:80".into(), connections)];
+        metrics.render(lanes, &Levels { lanes_max: 5, upstream_connections, ..Levels::default() }).unwrap()
     }
 
     #[test]
@@ -548,6 +536,9 @@ mod tests {
             r#"tidegate_class_queue_depth{class="other"} 2"#,
             r#"tidegate_class_queue_depth{class="production"} 1"#,
             r#"tidegate_upstream_duration_seconds_count{lane="messages@3f9a"} 2"#,
+            r#"tidegate_upstream_connections{upstream="h:80"} 7"#,
+            r#"tidegate_upstream_connections_opened_total{protocol="h2",upstream="h:80"} 9"#,
+            r#"tidegate_upstream_connections_closed_total{reason="idle",upstream="h:80"} 4"#,
             "tidegate_lanes 1",
             "tidegate_lanes_max 5",
         ] {

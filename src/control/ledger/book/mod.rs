@@ -5,22 +5,26 @@
 //! moment is known to within an interval only; then one **scout** goes ahead, which opens the next window (some begin
 //! with their first request) and brings the new numbers.
 
+mod bucket;
+mod hearing;
+mod sharing;
 mod timing;
 
 use super::doubt::Doubt;
 use super::others::Others;
-use super::window::{Fit, Rounding, Window};
+use super::refill::Refill;
+use super::window::Window;
+use crate::control::lane::SAME;
 use crate::control::{AnnouncedBy, AnnouncedView, Announcement, LimitModel};
 use std::sync::Arc;
 
 /// Others who would spend less than this in a window are nobody.
 const NOBODY: f64 = 0.5;
-/// It takes this long, in seconds, to see three short windows begin.
+/// It takes this long, in seconds, to see three short windows begin; of a time in which nothing is sent, so much counts.
 const UNCLEAR_SECONDS: f64 = 6.0;
+const QUIET_SECONDS: f64 = 1.0;
 /// A budget that lasts no longer than this, in seconds, is spread over its window.
 const PACED_SECONDS: f64 = 3_700.0;
-/// A count up to this has not gone far from its start.
-const FEW: u32 = 3;
 /// Ends that move on without the count falling: it is no window that starts over.
 const SHIFTS_MAX: u32 = 3;
 /// Window lengths that people choose, in seconds.
@@ -41,8 +45,12 @@ pub(super) struct Book {
     used: u32,
     /// When it was first announced.
     first_at: f64,
+    /// Seconds of it that were watched, quiet times shortened.
+    watched: f64,
     /// When the request was sent whose answer told that.
     told_at: f64,
+    /// When that answer came: what a bucket got back since is known.
+    heard_at: f64,
     window: Window,
     /// When this window was first seen, and how many requests were left then: the even line starts there.
     opened: (f64, f64),
@@ -53,6 +61,10 @@ pub(super) struct Book {
     shifts: u32,
     /// It counts what was sent in the last so many seconds: there is no end.
     slides: bool,
+    /// It is a bucket, if its rate is known; and since when what was let through says how fast it fills: when, and what
+    /// was gone then.
+    refill: Refill,
+    filling: Option<(f64, u32)>,
     /// The law knows the number.
     is_said: bool,
     /// An accepted request's answer announced it. What refusals alone announce is known too late to foresee them.
@@ -102,7 +114,9 @@ impl Book {
             reset_max: 0.0,
             used: 0,
             first_at: f64::NEG_INFINITY,
+            watched: 0.0,
             told_at: f64::NEG_INFINITY,
+            heard_at: f64::NEG_INFINITY,
             window: Window::unknown(),
             opened: (f64::NEG_INFINITY, 0.0),
             scout: None,
@@ -110,6 +124,8 @@ impl Book {
             others: Others::default(),
             shifts: 0,
             slides: false,
+            refill: Refill::new(),
+            filling: None,
             is_said: false,
             is_vouched: false,
             doubt: Doubt::new(),
@@ -135,7 +151,8 @@ impl Book {
 
     /// Can requests be timed by it?
     pub(super) fn is_timed(&self) -> bool {
-        self.is_vouched && !self.is_odd() && self.window.hi.is_finite() && !self.is_short()
+        let by_window = || !self.is_odd() && self.window.hi.is_finite() && !self.is_short();
+        self.is_vouched && (self.refill.rate().is_some() || by_window())
     }
 
     /// What it calls an end is none, nor is it a log's.
@@ -146,17 +163,21 @@ impl Book {
     /// Does it say how fast? A budget for longer than an hour is no pace: nobody waits for its end, so it is spent as it is
     /// wanted, at the law's pace, until it is gone.
     pub(super) fn is_paced(&self) -> bool {
-        self.is_timed() && self.window.hi - self.told_at <= PACED_SECONDS
+        self.is_timed() && (self.refill.rate().is_some() || self.window.hi - self.told_at <= PACED_SECONDS)
     }
 
     /// The API said that nothing is left, of a window that is open beyond doubt.
     fn is_said_spent(&self, now: f64, guard: f64) -> bool {
-        self.used >= self.requests && now < self.window.lo - guard - 1.0
+        self.used >= self.requests && self.refill.rate().is_none() && now < self.window.lo - guard - 1.0
     }
 
     /// How it counts, as far as that is known.
     pub(super) fn model(&self) -> LimitModel {
-        if self.slides { LimitModel::SlidingWindow } else { LimitModel::FixedWindow }
+        match (self.refill.rate(), self.slides) {
+            (Some(_), _) => LimitModel::TokenBucket,
+            (None, true) => LimitModel::SlidingWindow,
+            (None, false) => LimitModel::FixedWindow,
+        }
     }
 
     fn is_short(&self) -> bool {
@@ -166,13 +187,21 @@ impl Book {
     /// A short window, or the end of a long one? For the first seconds its budget is kept, at the law's pace; what has not
     /// started over by then is neither.
     fn is_unclear(&self, now: f64) -> bool {
-        let is_new = now - self.first_at < UNCLEAR_SECONDS;
-        is_new && self.window_told.is_none() && self.is_short() && !self.is_said && !self.is_odd()
+        let quiet = (now - self.told_at).min(QUIET_SECONDS);
+        self.watched + quiet < UNCLEAR_SECONDS
+            && self.window_told.is_none()
+            && self.is_short()
+            && !self.is_said
+            && !self.is_odd()
     }
 
     /// The window's length in seconds, as far as it is known: told, or seen when a window began, or else the next length
-    /// that people choose. (60 s are told as 61 by an API that rounds up what is already whole.)
+    /// that people choose. (60 s are told as 61 by an API that rounds up what is already whole.) Of a bucket, the time to
+    /// fill it.
     pub(super) fn seconds(&self) -> f64 {
+        if let Some(rate) = self.refill.rate() {
+            return f64::from(self.requests) / rate;
+        }
         if let Some(told) = self.window_told {
             return told.max(0.001);
         }
@@ -190,17 +219,23 @@ impl Book {
 
     /// What others spend, in requests/s.
     pub(super) fn others(&self) -> f64 {
+        // Of a bucket only what is left is looked at, whoever took it.
+        if self.refill.rate().is_some() {
+            return 0.0;
+        }
         if self.others.rate() * self.seconds() > NOBODY { self.others.rate() } else { 0.0 }
     }
 
     /// What is left of the budget with `flying` requests out.
-    pub(super) fn left(&self, flying: usize) -> f64 {
-        f64::from(self.requests) - f64::from(self.used) - flying as f64
+    pub(super) fn left(&self, now: f64, flying: usize) -> f64 {
+        let came_back = self.refill.rate().map_or(0.0, |rate| rate * (now - self.heard_at).max(0.0));
+        let used = (f64::from(self.used) - came_back).max(0.0);
+        f64::from(self.requests) - used - flying as f64
     }
 
-    /// As [`Book::left`], without what stays unused.
-    pub(super) fn to_spend(&self, flying: usize) -> f64 {
-        self.left(flying) - self.reserve
+    /// As [`Book::left`], without what stays unused of a window.
+    pub(super) fn to_spend(&self, now: f64, flying: usize) -> f64 {
+        self.left(now, flying) - self.reserve
     }
 
     /// As it is shown, with `flying` requests out.
@@ -209,7 +244,7 @@ impl Book {
         AnnouncedView {
             name: Arc::clone(&self.name),
             requests: self.requests,
-            remaining: self.left(flying).max(0.0),
+            remaining: self.left(now, flying).max(0.0),
             reset_seconds: self.window.hi.is_finite().then_some(reset),
             window_seconds: self.seconds(),
         }
@@ -220,8 +255,17 @@ impl Book {
         self.window.hi
     }
 
-    /// Until when it is certain that nothing can leave, if nothing is left.
-    pub(super) fn blocked_until(&self) -> f64 {
+    /// Is the window over beyond doubt? What leaves a rounding's breadth before that leaves then: it is the scout, and the
+    /// others wait for it.
+    fn is_over(&self, now: f64, guard: f64) -> bool {
+        now + SAME >= self.window.hi + guard
+    }
+
+    /// Until when it is certain that nothing can leave, with `flying` requests out.
+    pub(super) fn blocked_until(&self, flying: usize) -> f64 {
+        if self.refill.rate().is_some() || self.to_spend(self.heard_at, flying) >= 1.0 {
+            return f64::NEG_INFINITY;
+        }
         self.doubt.believed_until(self.window.hi)
     }
 
@@ -231,7 +275,7 @@ impl Book {
         if self.is_said_spent(now, guard) {
             self.doubt.sent(departure);
         }
-        if self.scout.is_none() && now >= self.window.hi + guard {
+        if self.scout.is_none() && self.is_over(now, guard) {
             self.scout = Some((departure, now));
         }
     }
@@ -257,117 +301,10 @@ impl Book {
         self.others.counted(sent_at);
     }
 
-    /// An answer that announces this limit.
-    pub(super) fn hear(&mut self, now: f64, answered: &Answered, told: &Announcement, guard: f64) -> Known {
-        let Answered { departure, sent_at, flying, let_in } = *answered;
-        // A scout that was let in tells whether the window is over; one that was refused, only that it is open.
-        let is_scout = let_in && self.scout.is_some_and(|(scout, _)| scout == departure);
-        self.unseen = 0;
-        self.is_vouched |= let_in;
-        if self.first_at == f64::NEG_INFINITY {
-            self.first_at = now;
-        }
-        self.window_told = told.window.map(|window| window.as_secs_f64()).or(self.window_told);
-        let Some(used) = told.used else { return Known::Nothing };
-        if sent_at <= self.told_at {
-            // Of requests that left together, in any order, the largest count of this window is the newest.
-            if self.at_once > 1 && !self.slides && sent_at >= self.opened.0 {
-                self.used = self.used.max(used);
-            }
-            return Known::Nothing;
-        }
-        if self.slides {
-            self.hear_sliding(now, sent_at, used, flying, told);
-            return Known::Nothing;
-        }
-        let Some(reset) = told.reset.map(|reset| reset.as_secs_f64()) else {
-            (self.used, self.told_at) = (used, sent_at);
-            return self.number();
-        };
-        self.reset_max = self.reset_max.max(reset);
-        let was_due = sent_at >= self.window.hi + guard;
-        let (before, known) = (self.window, self.told_at.is_finite());
-        self.last = self.last.max(sent_at);
-        let late = sent_at > before.hi + (0.5 * self.seconds()).max(2.0);
-        let fit = self.window.hear(sent_at, now, reset);
-        let over = used <= (self.used / 2).max(FEW);
-        let fell = over && used < self.used && (self.is_short() || sent_at > before.lo - guard);
-        // It should be over, and the count goes on from where it was: what is left leaves it one by one. (A count that is
-        // low, or is seen late, may be what others spent of a new window.)
-        let goes_on = is_scout && !over && used <= self.used && !self.is_short();
-        let prompt = sent_at < before.hi + 1.0 + 0.1 * self.seconds();
-        if goes_on && prompt && used >= self.requests / 4 {
-            self.slides = true;
-        }
-        if !known || late || fell || goes_on || (over && (was_due || fit == Fit::Later)) {
-            if known && over {
-                // A count that never goes far falls in a bucket too, with every token that comes back.
-                if self.used > FEW || !self.is_short() {
-                    self.rollovers += 1;
-                    if self.rollovers > 1 {
-                        self.gap_min = self.gap_min.min(sent_at - self.began_at);
-                    }
-                    self.began_at = sent_at;
-                }
-                if was_due {
-                    self.window.over_in_time();
-                }
-            }
-            // A window that begins and is nearly over is none.
-            let stunted = known && was_due && !late && reset < 0.5 * self.reset_max;
-            self.shifts = if stunted { self.shifts + 1 } else { 0 };
-            self.window.begin(sent_at, now, reset);
-            self.opened = (sent_at, f64::from(self.requests.saturating_sub(used)));
-            self.others.window(sent_at, used);
-        } else {
-            if was_due && self.window.rounding != Rounding::Down {
-                self.window.still_open();
-            } else if is_scout || fit == Fit::Later {
-                self.shifts += 1;
-            }
-            self.others.read(sent_at, used, flying);
-        }
-        (self.used, self.told_at) = (used, sent_at);
-        self.doubt.note(now, self.is_said_spent(now, guard));
-        self.number()
-    }
-
-    /// As [`Book::hear`], of a log: its end is when the eldest request leaves it.
-    fn hear_sliding(&mut self, now: f64, sent_at: f64, used: u32, flying: usize, told: &Announcement) {
-        if let Some(reset) = told.reset {
-            self.window.begin(sent_at, now, reset.as_secs_f64());
-        }
-        self.others.read_sliding(sent_at, used, flying, self.seconds());
-        (self.used, self.told_at) = (used, sent_at);
-    }
-
-    /// The budget is gone until the window ends: a refusal said so.
-    pub(super) fn spent(&mut self) {
+    /// The budget is gone until the window ends, or a token comes back: a refusal said so.
+    pub(super) fn spent(&mut self, now: f64) {
         self.used = self.used.max(self.requests);
+        self.heard_at = now;
         self.doubt.confirm();
-    }
-
-    /// A number that whole seconds cannot time, said once: from then on the law's own evidence counts.
-    fn number(&mut self) -> Known {
-        if self.doubt.is_refuted() {
-            return Known::Nothing;
-        }
-        let seconds = match self.window_told {
-            Some(seconds) if !self.is_timed() => seconds,
-            // One second may be told as 2, as 60 are as 61: the time between two starts tells. A reset that is always
-            // 0, or starts that are further apart or closer, say nothing: a bucket that was waited for looks like them.
-            None if self.is_short()
-                && self.rollovers > 2
-                && self.reset_max >= 1.0
-                && (0.8..1.25).contains(&self.gap_min) =>
-            {
-                1.0
-            }
-            _ => return Known::Nothing,
-        };
-        if std::mem::replace(&mut self.is_said, true) {
-            return Known::Nothing;
-        }
-        Known::Number { requests: self.requests, seconds }
     }
 }

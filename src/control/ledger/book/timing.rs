@@ -12,13 +12,12 @@ const CREDIT: f64 = 0.1;
 /// Such requests still leave this many times closer together than even, not all at once.
 const CREDIT_SPEED: f64 = 5.0;
 /// The pace is never more than so many times the even one.
-const RUSH: f64 = 5.0;
+pub(super) const RUSH: f64 = 5.0;
 /// A scout that is out for longer than this no longer holds up the others.
 const SCOUT_SECONDS: f64 = 1.0;
 /// In a log's window this share of the requests is kept back, one at least and two at most: departures overtake each
 /// other, and its room is seen late.
 const KEPT_SLIDING: f64 = 0.02;
-
 impl Book {
     /// How far from a window's end nothing leaves, with arrivals that scatter by `jitter` seconds.
     pub(in crate::control::ledger) fn guard(&self, jitter: f64) -> f64 {
@@ -37,14 +36,17 @@ impl Book {
         self.doubt.note(now, said_spent);
         if !self.is_timed() {
             let is_kept = self.is_unclear(now) || (!self.is_vouched && !self.is_short());
-            let gone = is_kept && self.left(flying) < 1.0;
+            let gone = is_kept && self.left(now, flying) < 1.0;
             return if gone { self.doubt.until(self.window.hi + guard) } else { f64::NEG_INFINITY };
+        }
+        if let Some(rate) = self.refill.rate() {
+            return self.ready_bucket(now, waiting, flying, rate);
         }
         let even = self.even();
         if self.slides {
             return self.ready_sliding(now, flying, guard);
         }
-        if now >= self.window.hi + guard {
+        if self.is_over(now, guard) {
             return match self.scout {
                 None => now,
                 Some((_, sent_at)) => (sent_at + SCOUT_SECONDS).max(self.last + 1.0 / even),
@@ -55,7 +57,7 @@ impl Book {
         let kept = if self.window.rounding == Rounding::Unknown { 1.0 } else { 0.0 };
         let others = self.others();
         let margin = if others > 0.0 { 1.0 } else { 0.0 };
-        let left = self.to_spend(flying) - kept - margin;
+        let left = self.to_spend(now, flying) - kept - margin;
         if now >= end || left < 1.0 {
             return self.doubt.until(self.window.hi + guard);
         }
@@ -87,7 +89,7 @@ impl Book {
 
     /// As [`Book::ready_at`], of a log: evenly, a little below the limit, and only while the count leaves room.
     fn ready_sliding(&self, now: f64, flying: usize, guard: f64) -> f64 {
-        let room = if self.to_spend(flying) >= 1.0 || now >= self.window.hi + guard {
+        let room = if self.to_spend(now, flying) >= 1.0 || self.is_over(now, guard) {
             f64::NEG_INFINITY
         } else {
             self.doubt.until(self.window.hi + guard)
