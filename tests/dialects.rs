@@ -40,12 +40,19 @@ const TABLE: &[(&str, &str)] = &[
     ("github-secondary", "limited for 60 | x-ratelimit:core 299/5000 ends 1800"),
     ("gitlab", "accepted | ratelimit:throttle_authenticated_web 7/60 ends 40"),
     ("gitlab-partial", "accepted | ratelimit 7/60 ends 40"),
+    ("google", "limited at Credential"),
     ("gooddata", "accepted | x-ratelimit 1/200 ends 60"),
     ("gorgias", "accepted | gorgias 10/40"),
     ("ietf-03", "accepted | ratelimit:10/s 9/10 ends 7 window 1 | ratelimit:50/min ?/50 window 60"),
     ("ietf-06", "accepted | ratelimit:10/s 9/10 ends 7 window 1 | ratelimit:50/min ?/50 window 60"),
     ("ietf-07", "limited for 5 | ratelimit 100/100 ends 5 window 10"),
     ("ietf-10", "accepted | ratelimit:burst 50/100 ends 30 window 60 | ratelimit:daily ?/1000 window 86400"),
+    ("ietf-10-problem", "limited for 90 at Upstream"),
+    (
+        "ietf-10-refusal",
+        "limited for 90 at Credential | ratelimit:burst 50/100 ends 30 window 60 | \
+         ratelimit:per-user 1000/1000 ends 90 window 3600 at Credential",
+    ),
     ("lemlist", "accepted | x-ratelimit 9/20 ends 2"),
     ("mailerlite", "limited for 59 | x-ratelimit 120/120 ends 60"),
     (

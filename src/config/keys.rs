@@ -175,6 +175,8 @@ fn replay(table: &mut Reader<'_>, config: &mut Config) {
 fn forward(table: &mut Reader<'_>, config: &mut Config) {
     let proxy = &mut config.proxy;
     table.set(&mut proxy.connect_timeout, "connect_timeout", time(BRIEF..=HOUR));
+    table.set(&mut proxy.dns_cache, "dns_cache", time(Duration::ZERO..=DAY));
+    table.set(&mut proxy.dns_stale, "dns_stale", time(Duration::ZERO..=DAY));
     table.set(&mut proxy.response_head_timeout, "response_head_timeout", time(BRIEF..=DAY));
     table.set(&mut proxy.stream_idle, "stream_idle", time(BRIEF..=DAY));
     table.set(&mut proxy.pool_idle, "pool_idle", time(Duration::ZERO..=HOUR));

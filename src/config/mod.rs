@@ -171,6 +171,10 @@ pub struct ProxySettings {
     pub replay_on_429: ReplayPolicy,
     /// TCP connect and TLS handshake to the upstream.
     pub connect_timeout: Duration,
+    /// For how long an upstream's addresses are believed.
+    pub dns_cache: Duration,
+    /// For how long they are used when its name does not resolve any more.
+    pub dns_stale: Duration,
     /// From the pass to the response head.
     pub response_head_timeout: Duration,
     /// A response body that brings nothing for this long is cut, visibly.
@@ -212,6 +216,8 @@ impl Default for ProxySettings {
             replay_bytes_total_max: 256 * 1024 * 1024,
             replay_on_429: ReplayPolicy::All,
             connect_timeout: Duration::from_secs(5),
+            dns_cache: Duration::from_secs(30),
+            dns_stale: Duration::from_hours(1),
             response_head_timeout: Duration::from_mins(1),
             stream_idle: Duration::from_mins(5),
             pool_idle: Duration::from_secs(4),

@@ -284,7 +284,7 @@ impl Law {
             Self::Fixed(_) | Self::Aimd(_) => (),
             Self::Observed(law) => law.give_back(now, stamp),
             Self::Learnt(law) => {
-                law.ledgers.give_back(stamp.departure);
+                law.ledgers.give_back(now, stamp.departure);
                 if let Some(overload) = &mut law.overload {
                     overload.ended();
                 }

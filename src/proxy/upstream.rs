@@ -8,7 +8,7 @@
 
 use super::arriving::{Arriving, Home};
 use super::body::Replay;
-use super::dial::{self, Dial, Dialled, Tower};
+use super::dial::{self, Dial, Dialled, Names, Tower};
 use super::error::{ErrorKind, ProxyError};
 use super::failure::{Failed, ends_connection, explain};
 use super::headers;
@@ -68,12 +68,17 @@ pub(super) struct Sent {
 /// warning; requests are then answered 502 with advice.
 pub fn clients(config: &Config, sets: usize) -> Result<Vec<Vec<Client>>, TrustError> {
     let trust = Trust::default();
-    let client = |upstream: &UpstreamSettings, set| {
-        let dial = dial::to(upstream, config.proxy.connect_timeout, &trust)?;
+    let names: Vec<_> = config
+        .upstreams
+        .iter()
+        .map(|upstream| (upstream, Arc::new(Names::new(&upstream.address, &config.proxy))))
+        .collect();
+    let client = |(upstream, names): &(&UpstreamSettings, _), set| {
+        let dial = dial::to(upstream, names, &trust)?;
         let bounds = Bounds::of(&config.proxy, set, sets);
         Ok(Client::over(dial, &upstream.address, &config.proxy, bounds))
     };
-    (0..sets).map(|set| config.upstreams.iter().map(|upstream| client(upstream, set)).collect()).collect()
+    (0..sets).map(|set| names.iter().map(|upstream| client(upstream, set)).collect()).collect()
 }
 
 impl Client {

@@ -195,6 +195,19 @@ async fn a_certificate_that_nobody_trusts_is_a_502_that_says_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_nobody_answers_is_a_504_in_time() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let mut config = config(listener.local_addr().unwrap(), |_| ());
+    config.proxy.connect_timeout = Duration::from_millis(300);
+    let through = Through::of(&config);
+    let start = clock::now();
+    let response = ask(through.address, request("GET", "/", "", "")).await;
+    assert_eq!(response.status, 504);
+    assert!(response.field("proxy-status").unwrap().contains("error=connection_timeout"));
+    assert!((300..2_000).contains(&start.elapsed().as_millis()));
+}
+
+#[tokio::test]
 async fn a_port_that_speaks_no_tls_is_a_502_that_says_so() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let through = through(listener.local_addr().unwrap(), &[]);

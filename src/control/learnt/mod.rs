@@ -292,6 +292,7 @@ impl Learnt {
     }
 
     pub(super) fn settle(&mut self, now: f64, stamp: Stamp, answer: Answer) {
+        let before = self.rate;
         self.hold_back.answered();
         self.history.answered(now, stamp, answer);
         match answer {
@@ -307,6 +308,10 @@ impl Learnt {
             if matches!(answer, Answer::Refused { .. }) {
                 self.episode(now, sent_at);
             }
+        }
+        // It may show a number above the pace: what is let through goes there, not the refusal.
+        if matches!(answer, Answer::Refused { .. }) {
+            self.rate = self.rate.min(before);
         }
     }
 

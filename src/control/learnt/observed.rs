@@ -91,7 +91,7 @@ impl Observed {
     }
 
     pub(in crate::control) fn give_back(&mut self, now: f64, stamp: Stamp) {
-        self.ledgers.give_back(stamp.departure);
+        self.ledgers.give_back(now, stamp.departure);
         self.history.answered(now, stamp, Answer::Unknown);
     }
 

@@ -43,7 +43,7 @@ const FORESEEN_REQUESTS: f64 = 2.0;
 const SAME_END_SECONDS: f64 = 2.0;
 
 /// The ledgers of one node, and the requests that are out.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Ledgers {
     books: Vec<Book>,
     flying: BTreeMap<u64, f64>,
@@ -54,6 +54,8 @@ pub(super) struct Ledgers {
     /// The share of each budget that stays unused, and the requests that may leave ahead of the even line.
     headroom: f64,
     at_once: u32,
+    /// As often as the operator lets a refused call be paid for.
+    probe_period_seconds: f64,
 }
 
 /// What an answer says to the law.
@@ -65,10 +67,25 @@ pub(super) struct Heard {
     pub(super) number: Option<(u32, f64, AnnouncedBy)>,
 }
 
+impl Default for Ledgers {
+    fn default() -> Self {
+        Self::new(&LawSettings::default())
+    }
+}
+
 impl Ledgers {
     /// Nothing is announced yet.
     pub(super) fn new(settings: &LawSettings) -> Self {
-        Self { headroom: settings.headroom, at_once: settings.at_once(), ..Self::default() }
+        Self {
+            books: Vec::new(),
+            flying: BTreeMap::new(),
+            departures: 0,
+            jitter: Jitter::default(),
+            pause_until: None,
+            headroom: settings.headroom,
+            at_once: settings.at_once(),
+            probe_period_seconds: settings.probe_period_seconds,
+        }
     }
 
     /// Nothing is announced, or was.
@@ -99,11 +116,11 @@ impl Ledgers {
     }
 
     /// It did not leave after all.
-    pub(super) fn give_back(&mut self, departure: u64) {
+    pub(super) fn give_back(&mut self, now: f64, departure: u64) {
         self.flying.remove(&departure);
         for book in &mut self.books {
             book.back(departure);
-            book.doubt.back(departure, false, false);
+            book.doubt.back(now, departure, false, false);
         }
     }
 
@@ -131,7 +148,7 @@ impl Ledgers {
         let unsaid = |book: &Book| !told.iter().any(|told| is_of(book, told));
         for book in &mut self.books {
             book.back(departure);
-            book.doubt.back(departure, let_in, matches!(answer, Answer::Refused { .. }));
+            book.doubt.back(now, departure, let_in, matches!(answer, Answer::Refused { .. }));
             if let_in {
                 book.counted(sent_at);
             }
@@ -159,7 +176,7 @@ impl Ledgers {
             return told.window.map(|window| (told.requests, window.as_secs_f64(), told.source));
         }
         if !self.books.iter().any(|book| is_of(book, told)) {
-            let book = Book::new(told)?;
+            let book = Book::new(told, self.probe_period_seconds)?;
             if self.books.len() >= LEDGERS_MAX {
                 let eldest =
                     (0..self.books.len()).max_by_key(|at| self.books.get(*at).map(|book| book.unseen));

@@ -13,7 +13,7 @@
 //! a secondary limit, after which its documentation asks for a minute.
 
 use super::limits::NAME_BYTES_MAX;
-use super::{Dialects, Said, count, quantity, wait};
+use super::{Dialects, Said, count, quantity, wait, words};
 use crate::config::RefusalSign;
 use crate::control::{AnnouncedBy, Announcement, Level, Outcome};
 use http::header::CONTENT_TYPE;
@@ -65,6 +65,7 @@ impl Dialects {
             Some(Value::Bool(false)) => hint.level = hint.level.or(Some(Level::Route)),
             _ => (),
         }
+        hint.level = hint.level.or_else(|| words::level_in(&body));
         if text("code").starts_with(GENESYS) {
             hint.retry_after = hint.retry_after.or_else(|| retry_in(message));
             let key = key_in(message);
@@ -100,17 +101,9 @@ fn key_in(message: &str) -> Option<&str> {
     words.find(|word| word.contains(".rate.per.") && word.len() <= NAME_BYTES_MAX)
 }
 
-/// Whom a limit is on, by its key. A user's limit is on all tokens of that user: there is no such node, and the token is
-/// the nearest that holds nobody else back.
+/// Whom a limit is on, by its key.
 fn level_of(key: &str) -> Level {
-    let mut words = key.split('.');
-    if words.clone().any(|word| matches!(word, "token" | "user")) {
-        Level::Credential
-    } else if words.next() == Some("org") {
-        Level::Upstream
-    } else {
-        Level::default()
-    }
+    words::level_of(key).unwrap_or_default()
 }
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {

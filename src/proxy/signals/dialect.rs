@@ -4,7 +4,7 @@ use super::fields::Fields;
 use super::limits::{LIMITS_MAX, Limits, is_name};
 use super::vendors::Row;
 use super::wait::{self, bounded, number};
-use super::{count, quantity};
+use super::{count, quantity, words};
 use crate::config::{DialectSettings, ResetUnit};
 use crate::control::{AnnouncedBy, Announcement, Level};
 use http::HeaderName;
@@ -141,7 +141,7 @@ impl Dialect {
             used,
             reset,
             window,
-            level: self.level,
+            level: numbers.which.and_then(words::level_of).unwrap_or(self.level),
         })
     }
 }
@@ -162,7 +162,7 @@ pub(super) fn of_prefix(fields: &mut Fields<'_>, name: &HeaderName, prefix: &str
             used: numbers.used.or_else(|| numbers.remaining.map(|left| requests.saturating_sub(left))),
             reset: numbers.reset,
             window: numbers.window,
-            level: Level::default(),
+            level: words::level_of(which).unwrap_or_default(),
         });
     }
 }

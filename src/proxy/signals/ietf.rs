@@ -12,9 +12,9 @@
 
 use super::fields::Fields;
 use super::limits::{LIMITS_MAX, Limits, NAME_BYTES_MAX, is_name};
-use super::{count, wait};
+use super::{count, wait, words};
 use crate::config::ResetUnit;
-use crate::control::{AnnouncedBy, Announcement, Level, Quota};
+use crate::control::{AnnouncedBy, Announcement, Quota};
 use http::HeaderName;
 use sfv::{BareItem, Dictionary, Item, List, ListEntry, Parameters, Parser};
 use std::sync::{Arc, LazyLock};
@@ -98,8 +98,11 @@ fn named(policies: &[Policy], standings: &[(&str, Standing)], limits: &mut Limit
     }
     // Of a limit whose size is not told it is known all the same when there is room again.
     let is_known = |name: &str| policies.iter().any(|policy| policy.name.as_deref() == Some(name));
-    for (_, standing) in standings.iter().filter(|(name, _)| !is_known(name)) {
-        limits.waits(standing.reset.filter(|_| standing.remaining == Some(0)));
+    for (name, standing) in standings.iter().filter(|(name, _)| !is_known(name)) {
+        if standing.remaining == Some(0) {
+            limits.waits(standing.reset);
+            limits.spent(name);
+        }
     }
 }
 
@@ -188,7 +191,7 @@ impl Policy {
             used: standing.remaining.map(|remaining| self.requests.saturating_sub(remaining)),
             reset: standing.reset,
             window: self.window,
-            level: Level::default(),
+            level: self.name.as_deref().and_then(words::level_of).unwrap_or_default(),
         }
     }
 

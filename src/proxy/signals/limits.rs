@@ -1,6 +1,7 @@
 //! What the fields of one answer announce, gathered: the limits, and how long a request waits that they refuse.
 
-use crate::control::Announcement;
+use super::words;
+use crate::control::{Announcement, Level};
 use std::time::Duration;
 
 /// What was found so far.
@@ -9,6 +10,8 @@ pub(super) struct Limits {
     pub(super) all: Vec<Announcement>,
     /// Until there is room again, as far as the limits say: the longest that one of them takes.
     pub(super) wait: Option<Duration>,
+    /// Whom a limit is on whose budget is gone, if its name says; of several the narrowest.
+    pub(super) spent_level: Option<Level>,
 }
 
 impl Limits {
@@ -17,12 +20,20 @@ impl Limits {
         if limit.used.is_none_or(|used| used >= limit.requests) {
             self.waits(limit.reset);
         }
+        if limit.used.is_some_and(|used| used >= limit.requests) {
+            self.spent(&limit.name);
+        }
         self.all.push(limit);
     }
 
     /// There is no room before that.
     pub(super) fn waits(&mut self, until: Option<Duration>) {
         self.wait = self.wait.max(until);
+    }
+
+    /// The budget of the limit of this name is gone.
+    pub(super) fn spent(&mut self, name: &str) {
+        self.spent_level = words::level_of(name).into_iter().chain(self.spent_level).min();
     }
 
     /// The limits, without those that another says as well: some send one limit in two spellings.

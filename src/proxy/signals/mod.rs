@@ -10,6 +10,7 @@
 //! | `ietf` | the `RateLimit` fields of all drafts |
 //! | `wait`, `moment` | Retry-After, and the forms that a reset has |
 //! | `body` | what a refusal's body says |
+//! | `words` | whose limit it is, by its name |
 //!
 //! A refused request waits as the first of these says: Retry-After, a vendor's reset, the IETF's, the body.
 
@@ -21,6 +22,7 @@ mod limits;
 mod moment;
 mod vendors;
 mod wait;
+mod words;
 
 use crate::config::{Config, DialectSettings};
 use crate::control::{Hint, Level, Outcome, Report};
@@ -104,7 +106,7 @@ impl Dialects {
                 wait = wait.or(vendors_wait).or(limits.wait);
             }
         }
-        let hint = || Hint { retry_after: wait, level: level(&fields) };
+        let hint = || Hint { retry_after: wait, level: level(&fields).or(limits.spent_level) };
         let outcome = match sort {
             Sort::Limited => Outcome::Limited(hint()),
             Sort::Overloaded => Outcome::Overloaded(hint()),

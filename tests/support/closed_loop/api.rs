@@ -25,6 +25,8 @@ pub(crate) struct Headers {
     /// Of this limit alone, by its place; else of all.
     pub(crate) of: Option<usize>,
     pub(crate) on: On,
+    /// It tells this share of what is allowed, as if it were all.
+    pub(crate) share: f64,
 }
 
 /// How seconds become whole.
@@ -197,11 +199,13 @@ impl Headers {
             Whole::Zero => 0.0,
             Whole::Spent => 500_000.0,
         };
+        let allowed = (f64::from(told.allowed) * self.share).round() as u32;
+        let used = if self.share < 1.0 { told.used.min(allowed) } else { told.used };
         Some(Announcement {
             name: "told".into(),
             source: AnnouncedBy::Header,
-            requests: told.allowed,
-            used: Some(if self.whole == Whole::Spent { told.allowed } else { told.used }),
+            requests: allowed,
+            used: Some(if self.whole == Whole::Spent { allowed } else { used }),
             reset: Some(Duration::from_secs_f64(reset)),
             window: told.window_seconds.filter(|_| self.window).map(Duration::from_secs_f64),
             level: Level::Route,

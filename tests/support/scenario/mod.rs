@@ -155,6 +155,9 @@ pub(crate) struct Spoken {
     /// Of this limit alone, by its place; else of all.
     #[serde(default)]
     pub(crate) of: Option<usize>,
+    /// A lie: this share of what is allowed is told as if it were all.
+    #[serde(default)]
+    pub(crate) share: Option<f64>,
     /// On these answers alone.
     #[serde(default)]
     pub(crate) on: Answers,

@@ -185,7 +185,7 @@ fn headers(spoken: Spoken) -> Headers {
         Answers::Accepted => On::Accepted,
         Answers::Refused => On::Refused,
     };
-    Headers { whole, window: spoken.window, of: spoken.of, on }
+    Headers { whole, window: spoken.window, of: spoken.of, on, share: spoken.share.unwrap_or(1.0) }
 }
 
 fn demand(world: &mut World, scenario: &Scenario) {

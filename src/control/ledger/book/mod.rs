@@ -105,8 +105,9 @@ pub(super) enum Known {
 }
 
 impl Book {
-    /// A book of what `told` announces; `None` when it says too little to keep one.
-    pub(super) fn new(told: &Announcement) -> Option<Self> {
+    /// A book of what `told` announces, for one who may pay a refused call every so many seconds; `None` when it says too
+    /// little to keep one.
+    pub(super) fn new(told: &Announcement, probe_period_seconds: f64) -> Option<Self> {
         (told.source == AnnouncedBy::Header && told.requests > 0 && told.used.is_some()).then(|| Self {
             name: Arc::clone(&told.name),
             requests: told.requests,
@@ -128,7 +129,7 @@ impl Book {
             filling: None,
             is_said: false,
             is_vouched: false,
-            doubt: Doubt::new(),
+            doubt: Doubt::new(probe_period_seconds),
             rollovers: 0,
             began_at: f64::NEG_INFINITY,
             gap_min: f64::INFINITY,

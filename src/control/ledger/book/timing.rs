@@ -18,6 +18,11 @@ const SCOUT_SECONDS: f64 = 1.0;
 /// In a log's window this share of the requests is kept back, one at least and two at most: departures overtake each
 /// other, and its room is seen late.
 const KEPT_SLIDING: f64 = 0.02;
+/// A budget that is doubted is spent so long before the end, the last of it within so long, if its window is this long; in seconds.
+const EARLY_SECONDS: f64 = 3.0;
+const RUN_OUT_SECONDS: f64 = 0.5;
+const DOUBTED_SECONDS: f64 = 10.0;
+
 impl Book {
     /// How far from a window's end nothing leaves, with arrivals that scatter by `jitter` seconds.
     pub(in crate::control::ledger) fn guard(&self, jitter: f64) -> f64 {
@@ -56,15 +61,19 @@ impl Book {
         // The first window's scout may find it open for a second more (a reset that was rounded down).
         let kept = if self.window.rounding == Rounding::Unknown { 1.0 } else { 0.0 };
         let others = self.others();
+        let early = self.doubts_soon(now, waiting, others);
         let margin = if others > 0.0 { 1.0 } else { 0.0 };
         let left = self.to_spend(now, flying) - kept - margin;
         if now >= end || left < 1.0 {
+            if early > 0.0 {
+                self.doubt.ask();
+            }
             return self.doubt.until(self.window.hi + guard);
         }
         if !self.is_paced() {
             return f64::NEG_INFINITY;
         }
-        let rest = end - now;
+        let rest = (end - early - now).max(RUN_OUT_SECONDS.min(end - now));
         let pace = if others > 0.0 {
             self.others.share(now, left / rest)
         } else {
@@ -85,6 +94,14 @@ impl Book {
         };
         // What an idle time left over is not thrown at the API all at once.
         (self.last + 1.0 / pace.min(RUSH * even)).min(self.window.hi + guard)
+    }
+
+    /// By how much, in seconds, a budget is spent before its window's end, so that one more can be sent to see whether that is
+    /// all: nothing, but now and then.
+    fn doubts_soon(&mut self, now: f64, waiting: usize, others: f64) -> f64 {
+        let can_be_asked =
+            waiting > 0 && others <= 0.0 && self.reserve <= 0.0 && self.seconds() >= DOUBTED_SECONDS;
+        if can_be_asked && self.is_paced() && self.doubt.is_due(now) { EARLY_SECONDS } else { 0.0 }
     }
 
     /// As [`Book::ready_at`], of a log: evenly, a little below the limit, and only while the count leaves room.
