@@ -51,6 +51,8 @@ impl Config {
             ("forward.waiting_max", whole(proxy.upstream_waiting_max)),
             ("forward.wait_max", seconds(proxy.upstream_wait)),
             ("forward.age_max", seconds(proxy.upstream_age)),
+            ("forward.dns_cache", seconds(proxy.dns_cache)),
+            ("forward.dns_stale", seconds(proxy.dns_stale)),
             ("forward.http2_idle", seconds(proxy.upstream_http2_idle)),
             ("forward.http2_streams_max", whole(proxy.upstream_http2_streams_max)),
         ];
@@ -88,6 +90,7 @@ mod tests {
 
     #[test]
     fn every_key_with_a_range_is_told_with_its_value() {
+        // A new key with a range belongs into numbers().
         let flag = |flag, table, key, value: &str| Flag { flag, table, key, value: value.to_owned() };
         let flags = vec![
             flag("--upstream", "upstream", "url", "http://a"),

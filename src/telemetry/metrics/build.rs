@@ -16,3 +16,9 @@ pub(super) fn settings(registry: &Registry) -> Result<GaugeVec, prometheus::Erro
     let options = Opts::new("tidegate_setting", "Bounds, timeouts and other numbers, as configured.");
     registered(registry, GaugeVec::new(options, &["key"])?)
 }
+
+pub(super) fn tell(settings: &GaugeVec, numbers: &[(&str, f64)]) {
+    for (key, number) in numbers {
+        settings.with_label_values(&[key]).set(*number);
+    }
+}

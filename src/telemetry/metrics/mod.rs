@@ -117,7 +117,7 @@ impl Metrics {
     }
 
     pub(super) fn settings(&self, numbers: &[(&str, f64)]) {
-        numbers.iter().for_each(|(key, number)| self.settings.with_label_values(&[key]).set(*number));
+        build::tell(&self.settings, numbers);
     }
 
     pub(super) fn event(&self, event: &Event) {
