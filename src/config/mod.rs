@@ -161,6 +161,10 @@ pub struct ProxySettings {
     pub http2: Http2Settings,
     /// Largest request head in bytes.
     pub head_bytes_max: usize,
+    /// Fields in an HTTP/1.1 request's head at most, and in its trailers.
+    pub fields_max: usize,
+    /// Largest first line of a chunk in bytes: its size, and extensions that are read and forgotten.
+    pub chunk_line_bytes_max: usize,
     /// What the upstream is told of who asks.
     pub forwarded: ForwardedSettings,
     /// Request bytes that are kept for a replay, per request.
@@ -211,6 +215,8 @@ impl Default for ProxySettings {
             write_stall: Duration::from_secs(30),
             http2: Http2Settings::default(),
             head_bytes_max: 64 * 1024,
+            fields_max: 100,
+            chunk_line_bytes_max: 1_024,
             forwarded: ForwardedSettings::default(),
             replay_bytes_max: 1024 * 1024,
             replay_bytes_total_max: 256 * 1024 * 1024,

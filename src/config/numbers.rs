@@ -18,6 +18,8 @@ impl Config {
             ("listen.body_rate_min", proxy.body_rate_min.into()),
             ("listen.write_stall", seconds(proxy.write_stall)),
             ("listen.head_bytes_max", whole(proxy.head_bytes_max)),
+            ("listen.fields_max", whole(proxy.fields_max)),
+            ("listen.chunk_line_bytes_max", whole(proxy.chunk_line_bytes_max)),
             ("listen.http2.idle", seconds(http2.idle)),
             ("listen.http2.streams_max", http2.streams_max.into()),
             ("listen.http2.stream_window", http2.stream_window.into()),

@@ -6,7 +6,7 @@
 //! these: in a queue that is the usual thing. Whoever lets each request stand for [`AT_ONCE`] asks no more than ten times
 //! `streams_max` a second.
 
-use super::socket::Activity;
+use super::activity::Activity;
 use crate::gate::clock;
 use std::time::{Duration, Instant};
 

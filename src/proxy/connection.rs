@@ -1,36 +1,33 @@
-//! One client connection: its protocol found out, then served by hyper and watched beside it.
+//! One client connection: its protocol found out, then HTTP/1.1 served by [`super::h1`] and HTTP/2 by hyper, watched.
 //!
 //! # Why
-//! hyper-util's auto server waits for ever for the first bytes, and hyper has one timer for a slow head and an idle
-//! connection, none for an idle HTTP/2 connection. So the protocol is found out here, and each connection is
-//! watched beside hyper ([`super::socket`]).
+//! hyper-util's auto server waits for ever for the first bytes, and hyper has no timer for an idle HTTP/2 connection. So
+//! the protocol is found out here, and HTTP/2 is watched beside hyper ([`super::activity`]).
 
 use super::Proxy;
+use super::activity::{Activity, Doing};
 use super::asked::Asked;
 use super::error::BoxError;
+use super::h1;
 use super::held::{Given, Held};
 use super::opening::{open, prepare};
 use super::peer::Peer;
-use super::respond::HEAD_TIMEOUT;
-use super::socket::{Activity, Doing, Socket, Transport, gone};
-use super::strict::Strict;
+use super::socket::{Socket, Transport};
 use crate::config::ProxySettings;
 use crate::gate::clock;
-use bytes::Bytes;
-use http::header::CONNECTION;
-use http::{HeaderName, HeaderValue, Request, Version};
+use bytes::{Bytes, BytesMut};
+use http::Request;
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::io;
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::PoisonError;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until, timeout};
@@ -40,25 +37,17 @@ pub(super) async fn connection(stream: TcpStream, proxy: Proxy, drain: watch::Re
     // Without an address the client has left already.
     let Ok(peer) = stream.peer_addr() else { return };
     prepare(&stream, proxy.settings());
-    let stream = Arc::new(stream);
-    let activity = Activity::new();
     let found = tokio::select! {
-        found = Box::pin(open(&stream, &proxy, &activity)) => found,
-        () = async { drained(drain.clone()).await; sleep(LAST_MOMENT).await } => None,
+        found = Box::pin(open(stream, &proxy)) => found,
+        () = Box::pin(async { drained(drain.clone()).await; sleep(LAST_MOMENT).await }) => None,
     };
     let Some((transport, first, is_http2)) = found else { return };
     let peer = Peer { address: peer.ip().to_canonical(), over_tls: matches!(transport, Transport::Tls(_)) };
     if is_http2 {
-        activity.expect_frames(proxy.settings().http2.control_bytes_max);
-    }
-    let socket = Socket::new(transport, first, activity.clone());
-    let client = Connected { stream: Arc::clone(&stream), peer, activity, proxy, drain };
-    // Boxed: what few connections need, or none for long, is not kept room for in every one.
-    let ended =
-        if is_http2 { Box::pin(client.over_http2(socket)).await } else { client.over_http1(socket).await };
-    match ended {
-        Ended::Itself | Ended::HeadLate => Box::pin(linger(&stream)).await,
-        Ended::Stalled | Ended::Flood => (),
+        // Boxed: what few connections need is not kept room for in every one.
+        Box::pin(Connected { peer, proxy, drain }.over_http2(transport, first)).await;
+    } else {
+        h1::serve(transport, first, proxy, peer, drain).await;
     }
 }
 
@@ -71,67 +60,18 @@ pub(super) async fn drained(mut drain: watch::Receiver<bool>) {
 
 /// A client whose protocol is known.
 struct Connected {
-    stream: Arc<TcpStream>,
     peer: Peer,
-    activity: Activity,
     proxy: Proxy,
     drain: watch::Receiver<bool>,
 }
 
 impl Connected {
-    async fn over_http1(self, socket: Socket) -> Ended {
-        let Self { stream, peer, activity, proxy, drain } = self;
+    async fn over_http2(self, mut transport: Transport, first: BytesMut) {
+        let Self { peer, proxy, drain } = self;
         let settings = proxy.settings().clone();
-        let (socket, refusal) = Strict::new(socket, settings.head_bytes_max);
-        let kept = kept_for(settings.keep_alive_idle);
-        let noted = activity.clone();
-        let stopping = drain.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            if let Some(fault) = refusal.next() {
-                request.extensions_mut().insert(fault);
-            }
-            let (proxy, stream, busy) = (proxy.clone(), Arc::clone(&stream), noted.begin());
-            let stopping = stopping.clone();
-            let kept = kept.clone().filter(|_| is_kept(&request));
-            // Boxed: hyper keeps room for it as long as the connection lives, and most of them are idle.
-            Box::pin(async move {
-                let mut response = tokio::select! {
-                    biased;
-                    () = gone(&stream) => return Err(Departed),
-                    response = proxy.serve(request, peer) => response,
-                };
-                let headers = response.headers_mut();
-                if *stopping.borrow() {
-                    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-                } else if let Some(kept) = kept.filter(|_| !headers.contains_key(CONNECTION)) {
-                    headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
-                    headers.insert(KEEP_ALIVE, kept);
-                }
-                Ok(response.map(|body| Held::new(body, busy, None)))
-            })
-        });
-        let mut connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(settings.keep_alive_idle)
-            .max_buf_size(settings.head_bytes_max)
-            .serve_connection(TokioIo::new(socket), service);
-        let patience = Patience::new(&settings, None);
-        let ended = watched_until_end(Pin::new(&mut connection), &activity, &patience, drain).await;
-        if matches!(ended, Ended::HeadLate) && activity.blocked_since().is_none() {
-            let mut socket = connection.into_parts().io.into_inner();
-            let last_words = async {
-                socket.write_all(HEAD_TIMEOUT).await?;
-                socket.shutdown().await
-            };
-            // Whether it arrives or not, the connection is closed.
-            drop(timeout(LINGER, Box::pin(last_words)).await);
-        }
-        ended
-    }
-
-    async fn over_http2(self, socket: Socket) -> Ended {
-        let Self { peer, activity, proxy, drain, .. } = self;
-        let settings = proxy.settings().clone();
+        let activity = Activity::new(settings.http2.control_bytes_max);
+        let home = transport.watch(activity.clone());
+        let socket = Socket::new(transport, first.freeze(), activity.clone());
         let noted = activity.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let (proxy, busy) = (proxy.clone(), noted.begin());
@@ -156,23 +96,15 @@ impl Connected {
             .max_local_error_reset_streams(bounds.faults_max)
             .serve_connection(TokioIo::new(socket), service);
         let patience = Patience::new(&settings, Some(settings.http2.idle));
-        watched_until_end(pin!(connection), &activity, &patience, drain).await
+        let ended = {
+            let mut connection = pin!(connection);
+            watched_until_end(connection.as_mut(), &activity, &patience, drain).await
+        };
+        let stream = home.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(stream), Ended::Itself | Ended::HeadLate) = (stream, ended) {
+            linger(&stream).await;
+        }
     }
-}
-
-/// What a kept connection is told of how long it is kept: a second less, so that no request crosses the close.
-fn kept_for(idle: Duration) -> Option<HeaderValue> {
-    let seconds = idle.as_secs().checked_sub(1).filter(|seconds| *seconds > 0)?;
-    HeaderValue::try_from(format!("timeout={seconds}")).ok()
-}
-
-/// Does the client want its connection kept? One that speaks HTTP/1.0 is left with what it knows.
-fn is_kept(request: &Request<Incoming>) -> bool {
-    let fields = request.headers().get_all(CONNECTION);
-    let mut options =
-        fields.iter().filter_map(|field| field.to_str().ok()).flat_map(|field| field.split(','));
-    request.version() == Version::HTTP_11
-        && !options.any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
 /// How a connection ended.
@@ -208,18 +140,6 @@ impl Patience {
 /// A connection that can be asked to finish.
 trait Graceful: Future {
     fn finish(self: Pin<&mut Self>);
-}
-
-impl<S, B> Graceful for http1::Connection<TokioIo<Strict<Socket>>, S>
-where
-    S: HttpService<Incoming, ResBody = B>,
-    S::Error: Into<BoxError>,
-    B: Body + 'static,
-    B::Error: Into<BoxError>,
-{
-    fn finish(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
 }
 
 impl<S, B> Graceful for http2::Connection<TokioIo<Socket>, S, TokioExecutor>
@@ -337,15 +257,13 @@ pub(super) async fn linger(stream: &TcpStream) {
 #[error("the client left")]
 struct Departed;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-
 /// Of one answer, beside what the client's window lets out.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 
 /// What an idle connection gets when draining begins, for a request that is on its way.
-const LAST_MOMENT: Duration = Duration::from_secs(1);
+pub(super) const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// How long an idle connection may take to go when asked to.
 const FINISH_PATIENCE: Duration = Duration::from_secs(5);
 
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 4 * 1024 * 1024;

@@ -1,6 +1,7 @@
 //! The grammar of HTTP/1.1 messages, a line at a time (RFC 9112). No I/O and no state.
 
 use super::error::{ErrorKind, ProxyError};
+use std::ops::Range;
 
 /// Why the bytes on a connection are no requests; a sentence for the client comes with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,16 +17,27 @@ impl From<Fault> for ProxyError {
 }
 
 /// The line at the beginning of `bytes`, without its end; none when it is not complete. `room` is for all of it.
-pub(super) fn line(bytes: &[u8], room: usize, too_long: Fault) -> Result<Option<&[u8]>, Fault> {
-    let end = bytes.iter().position(|byte| *byte == b'\n');
+/// `scanned` says how many of the bytes are known to hold no line end, so that a line that comes in many pieces is not
+/// searched again with each.
+pub(super) fn line<'a>(
+    bytes: &'a [u8],
+    scanned: &mut usize,
+    room: usize,
+    too_long: Fault,
+) -> Result<Option<&'a [u8]>, Fault> {
+    let fresh = bytes.get(*scanned..).unwrap_or_default();
+    let end = memchr::memchr(b'\n', fresh).map(|end| *scanned + end);
     if end.unwrap_or(bytes.len()) >= room {
         return Err(too_long);
     }
-    let line = bytes.get(..end.unwrap_or_default()).unwrap_or_default();
-    match (end, line.split_last()) {
-        (None, _) => Ok(None),
-        (Some(_), Some((b'\r', line))) => Ok(Some(line)),
-        (Some(_), _) => Err(bad("A line ends in a bare line feed.")),
+    let Some(end) = end else {
+        *scanned = bytes.len();
+        return Ok(None);
+    };
+    *scanned = 0;
+    match bytes.get(..end).unwrap_or_default().split_last() {
+        Some((b'\r', line)) => Ok(Some(line)),
+        _ => Err(bad("A line ends in a bare line feed.")),
     }
 }
 
@@ -36,21 +48,26 @@ pub(super) fn beginning(bytes: &[u8]) -> Result<(), Fault> {
     if method == b"\r" || is_token(method) { Ok(()) } else { Err(bad("The method is not a token.")) }
 }
 
-/// Name and value of a field line (RFC 9112 5).
-pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
-    let colon = line.iter().position(|byte| *byte == b':').ok_or(bad("A field has no colon."))?;
-    let (name, value) = line.split_at_checked(colon).ok_or(bad("A field has no colon."))?;
-    if matches!(name.first(), Some(b' ' | b'\t')) {
-        return Err(bad("A field is folded over several lines."));
+/// Name and value of a field line (RFC 9112 5), as places in it.
+pub(super) fn field(line: &[u8]) -> Result<(Range<usize>, Range<usize>), Fault> {
+    let colon = line.iter().position(|byte| !is_token_byte(*byte)).unwrap_or(line.len());
+    let Some((b':', value)) = line.get(colon..).and_then(<[u8]>::split_first) else {
+        return Err(bad(match line.first() {
+            Some(b' ' | b'\t') => "A field is folded over several lines.",
+            _ if !line.contains(&b':') => "A field has no colon.",
+            _ => "A field's name is not a token, or is followed by a space.",
+        }));
+    };
+    if colon == 0 {
+        return Err(bad("A field has no name."));
     }
-    if !is_token(name) {
-        return Err(bad("A field's name is not a token, or is followed by a space."));
-    }
-    let value = value.strip_prefix(b":").unwrap_or_default();
-    if !value.iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f)) {
+    // All of them are counted, without a way out in between: so it is done many bytes at a time.
+    let is_control = |byte: &&u8| (**byte < b' ' && **byte != b'\t') || **byte == 0x7f;
+    if value.iter().filter(is_control).count() > 0 {
         return Err(bad("A field has a control character in it."));
     }
-    Ok((name, value.trim_ascii()))
+    let start = line.len() - value.trim_ascii_start().len();
+    Ok((0..colon, start..start + value.trim_ascii().len()))
 }
 
 /// The forms of RFC 9112 3.2 as far as they matter to framing; what the target means is asked later.
@@ -62,7 +79,7 @@ pub(super) fn check_target(target: &[u8], tunnel: bool) -> Result<(), Fault> {
         return Err(bad("A request target has no fragment."));
     }
     let path = target.iter().take_while(|byte| **byte != b'?');
-    // hyper takes the others, and so do the APIs that have them in their paths.
+    // `http::Uri` takes the others, and so do the APIs that have them in their paths.
     let is_odd = |byte: &u8| matches!(byte, b'<' | b'>' | b'`');
     if !target.iter().all(u8::is_ascii_graphic)
         || path.clone().any(is_odd)
@@ -73,7 +90,6 @@ pub(super) fn check_target(target: &[u8], tunnel: bool) -> Result<(), Fault> {
     if !tunnel && matches!(target, [b'/', ..] | b"*") {
         return Ok(());
     }
-    // Asked here because hyper's own refusal says nothing.
     let is_authority = |uri: &http::Uri| uri.scheme().is_none() && uri.authority().is_some();
     let valid = http::Uri::try_from(target).is_ok_and(|uri| is_authority(&uri) == tunnel);
     if valid { Ok(()) } else { Err(bad("The request target is not of a form that this method has.")) }
@@ -199,7 +215,7 @@ const TOKEN: [bool; 256] = {
     table
 };
 
-/// As long as hyper takes.
+/// As long as [`http::Uri`] takes.
 const TARGET_MAX: usize = 65_533;
 /// Larger is nothing that could ever be sent.
 const LENGTH_MAX: u64 = i64::MAX as u64;
@@ -211,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets_that_pass_are_targets_to_hyper() {
+    fn targets_that_pass_are_uris() {
         for byte in 0..=u8::MAX {
             for before in ["/", "/a", "/a?", "/?a="] {
                 let target = [before.as_bytes(), &[byte]].concat();

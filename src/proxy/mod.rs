@@ -7,6 +7,7 @@
 //! A client that closes its half of an HTTP/1.1 connection has left: its request is dropped, queued or in flight.
 
 pub mod accept;
+mod activity;
 mod arriving;
 mod asked;
 mod body;
@@ -18,8 +19,8 @@ mod error;
 mod failure;
 mod forwarded;
 mod frames;
-mod framing;
 mod grammar;
+mod h1;
 mod headers;
 mod held;
 mod host;
@@ -35,7 +36,6 @@ mod sending;
 pub mod signals;
 mod sites;
 mod socket;
-mod strict;
 mod tracked;
 mod traffic;
 mod trailers;

@@ -4,10 +4,9 @@ use super::Proxy;
 use super::connection::linger;
 use super::identity::HTTP2;
 use super::respond::TLS_EXPECTED;
-use super::socket::{Activity, Transport, Wire, is_blank};
+use super::socket::{Transport, Wire, is_blank};
 use crate::config::ProxySettings;
-use bytes::{Bytes, BytesMut};
-use std::sync::Arc;
+use bytes::BytesMut;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -24,15 +23,10 @@ pub(super) fn prepare(stream: &TcpStream, settings: &ProxySettings) {
 }
 
 /// Shakes hands if TLS is spoken here, and finds out which HTTP. `None` when the client left or took too long.
-pub(super) async fn open(
-    stream: &Arc<TcpStream>,
-    proxy: &Proxy,
-    activity: &Activity,
-) -> Option<(Transport, Bytes, bool)> {
+pub(super) async fn open(stream: TcpStream, proxy: &Proxy) -> Option<(Transport, BytesMut, bool)> {
     let settings = proxy.settings();
-    let wire = Wire::new(Arc::clone(stream), activity.clone());
     let Some(identity) = &proxy.shared.identity else {
-        let mut transport = Transport::Plain(wire);
+        let mut transport = Transport::Plain(Wire::new(stream));
         let (first, is_http2) = timeout(settings.head_timeout, first_bytes(&mut transport)).await.ok()??;
         return Some((transport, first, is_http2));
     };
@@ -42,10 +36,10 @@ pub(super) async fn open(
         if first.iter().any(u8::is_ascii_uppercase) {
             // It never saw TLS: a word that it understands. Whether it arrives or not, the connection is closed.
             drop(stream.try_write(TLS_EXPECTED));
-            linger(stream).await;
+            linger(&stream).await;
             return None;
         }
-        let shaken = identity.acceptor().accept(wire).await;
+        let shaken = identity.acceptor().accept(Wire::new(stream)).await;
         shaken.inspect_err(|error| tracing::debug!(%error, "a TLS handshake failed")).ok()
     });
     let tls = shaken.await.ok()??;
@@ -56,14 +50,14 @@ pub(super) async fn open(
 }
 
 /// Reads until it is clear what the client speaks; `None` when it left before that.
-async fn first_bytes(transport: &mut Transport) -> Option<(Bytes, bool)> {
+async fn first_bytes(transport: &mut Transport) -> Option<(BytesMut, bool)> {
     let mut bytes = BytesMut::with_capacity(FIRST_READ);
     loop {
         match transport.read_buf(&mut bytes).await.ok()? {
             0 => return None,
-            _ if bytes.starts_with(PREFACE) => return Some((bytes.freeze(), true)),
+            _ if bytes.starts_with(PREFACE) => return Some((bytes, true)),
             _ if is_blank(&bytes) && bytes.len() < FIRST_READ => (),
-            _ if !PREFACE.starts_with(&bytes) => return Some((bytes.freeze(), false)),
+            _ if !PREFACE.starts_with(&bytes) => return Some((bytes, false)),
             _ => (),
         }
     }

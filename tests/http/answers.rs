@@ -93,8 +93,8 @@ async fn answers_without_a_body_keep_their_fields_and_their_connection() {
         ("HEAD", "/length", 200, Some("5000")),
         ("HEAD", "/chunked", 200, None),
         ("GET", "/204", 204, None),
-        // Its length may be left out (RFC 9110 8.6), and hyper does so.
-        ("GET", "/304", 304, None),
+        // The length that a 200 would have had (RFC 9110 8.6).
+        ("GET", "/304", 304, Some("5000")),
         ("GET", "/empty", 200, Some("0")),
     ] {
         client.send(request(method, target, "", "")).await;

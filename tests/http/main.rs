@@ -11,6 +11,7 @@ mod departure;
 mod frames;
 mod hops;
 mod hostile;
+mod http1;
 mod http2;
 mod interim;
 mod intermediary;

@@ -1,0 +1,372 @@
+//! A request's head, read in one pass, line by line as it comes, by the grammar alone (RFC 9112 3, 5, 6). No I/O.
+//!
+//! # Why
+//! A request that two programs delimit differently is how requests are smuggled (RFC 9112 11.2): whatever leaves a
+//! choice is a [`Fault`]. Whether the request may be served is not asked here but in the classifier.
+
+use super::super::error::ErrorKind;
+use super::super::grammar::{self, Fault, bad};
+use super::Limits;
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Uri, Version};
+use std::ops::Range;
+
+/// Reads one head.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    /// Where the line begins that is not complete.
+    at: usize,
+    /// Bytes of it that hold no line end.
+    scanned: usize,
+    blanks: usize,
+    line: Option<RequestLine>,
+    fields: Vec<Field>,
+    head: Traits,
+}
+
+#[derive(Debug)]
+struct RequestLine {
+    method: Method,
+    target: Range<usize>,
+    version: Version,
+}
+
+/// A field's name and value, as places in the head.
+type Field = (Range<usize>, Range<usize>);
+
+/// What the fields say of the message itself.
+#[expect(clippy::struct_excessive_bools, reason = "each is a yes or no of its own")]
+#[derive(Debug, Default)]
+struct Traits {
+    length: Option<u64>,
+    chunked: bool,
+    closes: bool,
+    keeps: bool,
+    expects: bool,
+    trailers: bool,
+}
+
+/// A head that is beyond doubt.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) request: Request<()>,
+    pub(super) length: Length,
+    /// The client wants its connection kept.
+    pub(super) keeps: bool,
+    /// The client waits to be asked for the body.
+    pub(super) expects: bool,
+    /// The client takes trailers.
+    pub(super) trailers: bool,
+}
+
+/// How long the body is (RFC 9112 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    Exact(u64),
+    Chunked,
+}
+
+impl Reader {
+    /// Reads on in `bytes`, which begin where the head does and hold all that came so far. The head and how long it is
+    /// when it is complete. After a fault nothing may be read any more.
+    pub(super) fn read(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Fault> {
+        loop {
+            let rest = bytes.get(self.at..).unwrap_or_default();
+            let room = limits.head_bytes.saturating_sub(self.at);
+            let too_long = if self.line.is_none() && has_method(rest) { TARGET_LONG } else { HEAD_LONG };
+            let Some(line) = grammar::line(rest, &mut self.scanned, room, too_long)? else {
+                if self.line.is_none() && !rest.is_empty() {
+                    grammar::beginning(rest)?;
+                }
+                return Ok(None);
+            };
+            let from = self.at;
+            self.at += line.len() + 2;
+            if self.line.is_none() {
+                self.request_line(line, from)?;
+            } else if line.is_empty() {
+                return self.finish(bytes).map(|head| Some((head, self.at)));
+            } else {
+                self.field(line, from, limits)?;
+            }
+        }
+    }
+
+    /// Has anything come but empty lines?
+    pub(super) fn has_begun(&self, bytes: &[u8]) -> bool {
+        self.line.is_some() || bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n'))
+    }
+
+    /// The method, as soon as it is known: a head that is refused has one too.
+    pub(super) fn method(&self) -> Option<&Method> {
+        self.line.as_ref().map(|line| &line.method)
+    }
+
+    fn request_line(&mut self, line: &[u8], from: usize) -> Result<(), Fault> {
+        if line.is_empty() {
+            // Some clients end a body with a line end too many (RFC 9112 2.2).
+            self.blanks += 1;
+            let is_enough = self.blanks > BLANKS_MAX;
+            return if is_enough { Err(bad("A request begins with its request line.")) } else { Ok(()) };
+        }
+        let mut parts = line.split(|byte| *byte == b' ');
+        let name = parts.next().unwrap_or_default();
+        let method = Method::from_bytes(name).map_err(|_| bad("The method is not a token."))?;
+        let (Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(bad(
+                "A request line is a method, a target and a version with one space between them.",
+            ));
+        };
+        let start = from + name.len() + 1;
+        let is_tunnel = method == Method::CONNECT;
+        let place = start..start + target.len();
+        // Kept before the rest is judged: what is refused is logged by its method.
+        let line = self.line.insert(RequestLine { method, target: place, version: Version::HTTP_11 });
+        match version {
+            b"HTTP/1.1" => (),
+            b"HTTP/1.0" => line.version = Version::HTTP_10,
+            [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+                if major.is_ascii_digit() && minor.is_ascii_digit() =>
+            {
+                let kind = ErrorKind::VersionNotSupported;
+                return Err(Fault { kind, detail: "Tidegate speaks HTTP/1.1, HTTP/1.0 and HTTP/2." });
+            }
+            _ => return Err(bad("The request line does not end in a version.")),
+        }
+        grammar::check_target(target, is_tunnel)
+    }
+
+    fn field(&mut self, line: &[u8], from: usize, limits: &Limits) -> Result<(), Fault> {
+        if self.fields.len() >= limits.fields {
+            return Err(FIELDS_MANY);
+        }
+        let (name, value) = grammar::field(line)?;
+        let is_one_zero = self.line.as_ref().is_some_and(|line| line.version == Version::HTTP_10);
+        let said = line.get(value.clone()).unwrap_or_default();
+        self.head.field(line.get(name.clone()).unwrap_or_default(), said, is_one_zero)?;
+        if self.fields.is_empty() {
+            self.fields.reserve(FIELDS_USUAL);
+        }
+        self.fields.push((from + name.start..from + name.end, from + value.start..from + value.end));
+        Ok(())
+    }
+
+    /// Makes a request of the lines, whose values are slices of one copy of the head.
+    fn finish(&mut self, bytes: &[u8]) -> Result<Head, Fault> {
+        let RequestLine { method, target, version } =
+            self.line.take().ok_or(bad("A request begins with its request line."))?;
+        let traits = std::mem::take(&mut self.head);
+        let head = Bytes::copy_from_slice(bytes.get(..self.at).unwrap_or_default());
+        let mut request = Request::new(());
+        *request.uri_mut() = Uri::from_maybe_shared(head.slice(target))
+            .map_err(|_| bad("The request target is not of a form that this method has."))?;
+        let mut headers = HeaderMap::with_capacity(self.fields.len());
+        for (name, value) in self.fields.drain(..) {
+            let name = head.get(name).and_then(|name| HeaderName::from_bytes(name).ok());
+            let value = HeaderValue::from_maybe_shared(head.slice(value)).ok();
+            let (name, value) = name.zip(value).ok_or(HEAD_LONG)?;
+            headers.try_append(name, value).map_err(|_| FIELDS_MANY)?;
+        }
+        *request.headers_mut() = headers;
+        let length = match (traits.chunked, traits.length) {
+            (true, Some(_)) => {
+                return Err(bad("A request has a Content-Length or a Transfer-Encoding, not both."));
+            }
+            (true, None) => Length::Chunked,
+            (false, length) => Length::Exact(length.unwrap_or_default()),
+        };
+        let is_one_one = version == Version::HTTP_11;
+        // What follows CONNECT is for nobody here.
+        let keeps = !traits.closes && (is_one_one || traits.keeps) && method != Method::CONNECT;
+        *request.method_mut() = method;
+        *request.version_mut() = version;
+        let (expects, trailers) = (is_one_one && traits.expects, is_one_one && traits.trailers);
+        Ok(Head { request, length, keeps, expects, trailers })
+    }
+}
+
+impl Traits {
+    fn field(&mut self, name: &[u8], value: &[u8], is_one_zero: bool) -> Result<(), Fault> {
+        // The length tells most names apart from the ones that matter.
+        match name.len() {
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                let length = grammar::number(value).ok_or(bad("The Content-Length is not a number."))?;
+                if self.length.replace(length).is_some() {
+                    return Err(bad("There is more than one Content-Length."));
+                }
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                if is_one_zero {
+                    return Err(bad("HTTP/1.0 has no Transfer-Encoding."));
+                }
+                if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Fault {
+                        kind: ErrorKind::NotImplemented,
+                        detail: "The only transfer coding that is understood is chunked, once.",
+                    });
+                }
+                self.chunked = true;
+            }
+            // What reads names as CGI does takes these for the fields above.
+            14 | 17 if grammar::is_framing_in_disguise(name) => {
+                return Err(bad("A field's name looks like Content-Length or Transfer-Encoding and is not."));
+            }
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                self.closes |= has_token(value, b"close");
+                self.keeps |= has_token(value, b"keep-alive");
+            }
+            6 if name.eq_ignore_ascii_case(b"expect") => {
+                self.expects |= value.eq_ignore_ascii_case(b"100-continue");
+            }
+            2 if name.eq_ignore_ascii_case(b"te") => self.trailers |= has_token(value, b"trailers"),
+            _ => (),
+        }
+        Ok(())
+    }
+}
+
+/// Is `token` in a comma-separated list?
+fn has_token(list: &[u8], token: &[u8]) -> bool {
+    list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
+}
+
+/// Does an unfinished request line have its method, so that it is its target that is long?
+fn has_method(line: &[u8]) -> bool {
+    line.iter().take(METHOD_USUAL).any(|byte| *byte == b' ')
+}
+
+const HEAD_LONG: Fault = Fault {
+    kind: ErrorKind::FieldsTooLarge,
+    detail: "The head is longer than [listen] head_bytes_max allows.",
+};
+const TARGET_LONG: Fault = Fault {
+    kind: ErrorKind::TargetTooLong,
+    detail: "The request target is longer than [listen] head_bytes_max allows.",
+};
+const FIELDS_MANY: Fault = Fault {
+    kind: ErrorKind::FieldsTooLarge,
+    detail: "There are more fields than [listen] fields_max allows.",
+};
+/// Empty lines before a request line.
+const BLANKS_MAX: usize = 4;
+/// No method is longer, or else it is looked at as a head that is too long.
+const METHOD_USUAL: usize = 32;
+/// Room for so many fields is made at once.
+const FIELDS_USUAL: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: Limits = Limits { head_bytes: 1_000, fields: 100, chunk_line_bytes: 100 };
+
+    /// What comes of `bytes`, shown in pieces that end where `cuts` say: the head, and how long it is.
+    fn read(bytes: &[u8], cuts: &[usize]) -> Result<Option<(Head, usize)>, Fault> {
+        let mut reader = Reader::default();
+        for to in cuts.iter().copied().chain([bytes.len()]) {
+            if let Some(found) = reader.read(&bytes[..to], &LIMITS)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    const GOOD: &str = "\r\nPOST /a?b=%20 HTTP/1.1\r\nHost: a\r\nX-Y:\t z \t\r\nEmpty:\r\nContent-Length: 005\r\n\
+        Expect: 100-Continue\r\nTE: gzip, trailers\r\nX-Y: \u{e9}\r\n\r\nabcde";
+
+    #[test]
+    fn a_head_is_read_as_it_stands() {
+        let (head, length) = read(GOOD.as_bytes(), &[]).unwrap().unwrap();
+        assert_eq!(&GOOD.as_bytes()[length..], b"abcde");
+        assert_eq!(head.length, Length::Exact(5));
+        assert!(head.keeps && head.expects && head.trailers);
+        let (head, ()) = head.request.into_parts();
+        assert_eq!((head.method, head.version), (Method::POST, Version::HTTP_11));
+        assert_eq!(head.uri, "/a?b=%20");
+        let all: Vec<_> = head.headers.get_all("x-y").iter().map(HeaderValue::as_bytes).collect();
+        assert_eq!(all, [b"z", "\u{e9}".as_bytes()]);
+        assert_eq!(head.headers["empty"], "");
+        assert_eq!(head.headers.len(), 7);
+    }
+
+    #[test]
+    fn connections_are_kept_as_their_version_and_fields_say() {
+        for (version, connection, keeps) in [
+            ("1.1", "x", true),
+            ("1.1", "x, Close", false),
+            ("1.1", "keep-alive, close", false),
+            ("1.0", "x", false),
+            ("1.0", "Keep-Alive", true),
+            ("1.0", "keep-alive, close", false),
+        ] {
+            let text = format!("GET / HTTP/{version}\r\nHost: a\r\nConnection: {connection}\r\n\r\n");
+            let (head, _) = read(text.as_bytes(), &[]).unwrap().unwrap();
+            assert_eq!(head.keeps, keeps, "{text}");
+        }
+        let tunnel = b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n";
+        assert!(!read(tunnel, &[]).unwrap().unwrap().0.keeps);
+    }
+
+    #[test]
+    fn a_refused_head_says_its_method_if_it_got_that_far() {
+        for (text, method) in [
+            ("DELETE / HTTP/1.1\r\nX : y\r\n", Some(Method::DELETE)),
+            ("PUT /# HTTP/1.1\r\n", Some(Method::PUT)),
+            ("PUT / HTTP/3.1\r\n", Some(Method::PUT)),
+            ("PUT  / HTTP/1.1\r\n", None),
+            ("\x16\x03\x01", None),
+        ] {
+            let mut reader = Reader::default();
+            reader.read(text.as_bytes(), &LIMITS).unwrap_err();
+            assert_eq!(reader.method(), method.as_ref(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bounds_hold_however_the_bytes_come() {
+        let fields = |count| format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(count));
+        for (text, kind) in [
+            (format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(2_000)), ErrorKind::FieldsTooLarge),
+            (format!("GET /{}", "y".repeat(2_000)), ErrorKind::TargetTooLong),
+            ("G".repeat(2_000), ErrorKind::FieldsTooLarge),
+            (fields(101), ErrorKind::FieldsTooLarge),
+        ] {
+            let cuts: Vec<_> = (0..text.len()).collect();
+            for cuts in [&cuts[..], &[]] {
+                assert_eq!(read(text.as_bytes(), cuts).unwrap_err().kind, kind);
+            }
+        }
+        assert!(read(fields(100).as_bytes(), &[]).unwrap().is_some());
+    }
+
+    fn cuts(length: usize) -> impl Strategy<Value = Vec<usize>> {
+        proptest::collection::vec(0..=length, 0..8).prop_map(|mut cuts| {
+            cuts.sort_unstable();
+            cuts
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn where_reads_end_makes_no_difference(
+            place in 0..GOOD.len(),
+            byte in any::<u8>(),
+            cuts in cuts(GOOD.len()),
+        ) {
+            let mut bytes = GOOD.as_bytes().to_vec();
+            bytes[place] = byte;
+            let said = |found: Result<Option<(Head, usize)>, Fault>| {
+                found.map(|found| found.map(|(head, length)| (format!("{head:?}"), length)))
+            };
+            prop_assert_eq!(said(read(&bytes, &[])), said(read(&bytes, &cuts)));
+        }
+
+        #[test]
+        fn anything_may_come(bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0..300_usize) {
+            let cut = cut.min(bytes.len());
+            drop(read(&bytes, &[cut]));
+        }
+    }
+}

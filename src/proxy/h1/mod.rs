@@ -1,0 +1,46 @@
+//! HTTP/1.1 to clients (RFC 9112): one task for each connection, and nothing that an idle one keeps.
+//!
+//! # Why not hyper
+//! hyper takes what leaves a choice, so that every message had to be measured by the grammar before it was parsed once
+//! more; its own refusals say neither why nor whose they are; it has one timer for a slow head and an idle connection;
+//! and each connection keeps its buffers. Here a head is read once, where it came, and its fields are slices of one copy
+//! of it; a body that came with its head is just bytes; an answer that is there whole leaves in one call. What hyper
+//! is good at, HTTP/2 and the client's side, stays with it.
+//!
+//! # Parts
+//! `head` and `chunked` read, `write` writes, `out` gathers what is to be sent: all without I/O. `body` is where a
+//! request's reader and its connection meet, `line` is the connection with its clocks, `serve` what happens on it.
+
+mod body;
+mod chunked;
+mod date;
+mod head;
+mod line;
+mod out;
+mod serve;
+mod write;
+
+pub(super) use serve::serve;
+
+use crate::config::ProxySettings;
+
+/// What messages may have at most.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Of a head, and of trailers.
+    head_bytes: usize,
+    /// In a head, and in trailers.
+    fields: usize,
+    /// Of a chunk's first line.
+    chunk_line_bytes: usize,
+}
+
+impl Limits {
+    fn new(settings: &ProxySettings) -> Self {
+        Self {
+            head_bytes: settings.head_bytes_max,
+            fields: settings.fields_max,
+            chunk_line_bytes: settings.chunk_line_bytes_max,
+        }
+    }
+}

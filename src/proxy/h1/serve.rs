@@ -1,0 +1,286 @@
+//! The life of an HTTP/1.1 connection: heads in, answers out, one after the other.
+//!
+//! While a request is served its connection is looked at too: for the next piece of its body if somebody wants it, and
+//! for the client that leaves.
+
+use super::super::Proxy;
+use super::super::connection::{LINGER, linger};
+use super::super::peer::Peer;
+use super::super::respond::HEAD_TIMEOUT;
+use super::super::socket::Transport;
+use super::super::tracked::Tracked;
+use super::body::{Asks, Body, Feed, body};
+use super::date;
+use super::head::Head;
+use super::line::{Ended, Found, Line};
+use super::write::{After, Asked, Framing, head};
+use crate::config::ProxySettings;
+use bytes::BytesMut;
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, Version};
+use http_body::Body as _;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// Serves a connection of which `first` has been read, until it ends.
+pub(in crate::proxy) async fn serve(
+    transport: Transport,
+    first: BytesMut,
+    proxy: Proxy,
+    peer: Peer,
+    drain: watch::Receiver<bool>,
+) {
+    let settings = proxy.settings();
+    let kept = kept_for(settings);
+    let mut line = Line::new(transport, first, settings, drain);
+    let ended = loop {
+        let found = poll_fn(|cx| line.poll_head(cx)).await;
+        let answered = match found {
+            Ok(found) => Box::pin(exchange(&mut line, &proxy, peer, found, kept.as_ref())).await,
+            Err(ended) => Err(ended),
+        };
+        match answered {
+            Ok(true) => line.goes_on(),
+            Ok(false) => break Ended::Said,
+            Err(ended) => break ended,
+        }
+    };
+    Box::pin(end(line, ended)).await;
+}
+
+/// What a kept connection is told of how long it is kept: a second less, so that no request crosses the close.
+fn kept_for(settings: &ProxySettings) -> Option<HeaderValue> {
+    let seconds = settings.keep_alive_idle.as_secs().checked_sub(1).filter(|seconds| *seconds > 0)?;
+    HeaderValue::try_from(format!("timeout={seconds}")).ok()
+}
+
+/// A request's body on its way, if it has not come whole.
+struct Upload {
+    feed: Option<Feed>,
+    /// The client waits for a word before it sends the body.
+    is_uninvited: bool,
+    /// It is too late for that word.
+    is_answered: bool,
+}
+
+/// An answer on its way.
+struct Download {
+    /// What is to come of it.
+    body: Option<Tracked>,
+    framing: Framing,
+    /// It does not come to its end.
+    is_cut: bool,
+}
+
+/// One request and its answer. Whether another may follow.
+async fn exchange(
+    line: &mut Line<'_>,
+    proxy: &Proxy,
+    peer: Peer,
+    found: Found,
+    kept: Option<&HeaderValue>,
+) -> Result<bool, Ended> {
+    let (request, mut upload, asked, keeps) = read(line, found);
+    let response = {
+        let mut service = Box::pin(proxy.serve(request, peer));
+        poll_fn(|cx| poll_response(line, cx, service.as_mut(), &mut upload)).await?
+    };
+    upload.is_answered = true;
+    let (parts, body) = response.into_parts();
+    let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
+    let framing = Framing::of(&parts, length, asked);
+    let closes = !keeps
+        || framing == Framing::Close
+        || line.is_draining()
+        || parts.headers.contains_key(CONNECTION)
+        || !poll_fn(|cx| Poll::Ready(upload.may_end(line, cx))).await;
+    let after = match kept {
+        _ if closes => After::Close,
+        // One that speaks HTTP/1.0 is left with what it knows.
+        Some(_) if asked.version == Version::HTTP_10 => After::Keep(None),
+        kept => After::Keep(kept),
+    };
+    head(&parts, framing, asked, after, date::write, line.out.bytes());
+    drop(parts);
+    let body = Some(body).filter(|_| framing != Framing::Nothing);
+    let mut download = Download { body, framing, is_cut: false };
+    poll_fn(|cx| poll_answer(line, cx, &mut download, &mut upload)).await?;
+    if closes {
+        return Ok(false);
+    }
+    poll_fn(|cx| poll_upload(line, cx, &mut upload)).await
+}
+
+/// Makes a request of what was found, refused heads too: so that each is answered in its turn, and told.
+fn read(line: &mut Line<'_>, found: Found) -> (Request<Body>, Upload, Asked, bool) {
+    match found {
+        Ok(Head { request, length, keeps, expects, trailers }) => {
+            let (body, feed) = body(length, &mut line.unread);
+            let head_alone = *request.method() == Method::HEAD;
+            let asked = Asked { version: request.version(), head_alone, trailers };
+            let is_uninvited = expects && feed.is_some() && line.unread.is_empty();
+            let upload = Upload { feed, is_uninvited, is_answered: false };
+            (request.map(|()| body), upload, asked, keeps)
+        }
+        Err((fault, method)) => {
+            let mut request = Request::new(Body::none());
+            let head_alone = method == Some(Method::HEAD);
+            if let Some(method) = method {
+                *request.method_mut() = method;
+            }
+            request.extensions_mut().insert(fault);
+            let asked = Asked { version: Version::HTTP_11, head_alone, trailers: false };
+            (request, Upload { feed: None, is_uninvited: false, is_answered: false }, asked, false)
+        }
+    }
+}
+
+fn poll_response(
+    line: &mut Line<'_>,
+    cx: &mut Context<'_>,
+    mut service: Pin<&mut impl Future<Output = Response<Tracked>>>,
+    upload: &mut Upload,
+) -> Poll<Result<Response<Tracked>, Ended>> {
+    loop {
+        if let Poll::Ready(response) = service.as_mut().poll(cx) {
+            return Poll::Ready(Ok(response));
+        }
+        match upload.poll_next(line, cx) {
+            Poll::Ready(Ok(())) => (),
+            Poll::Ready(Err(ended)) => return Poll::Ready(Err(ended)),
+            Poll::Pending => return line.poll_gone(cx).map(|()| Err(Ended::Left)),
+        }
+    }
+}
+
+fn poll_answer(
+    line: &mut Line<'_>,
+    cx: &mut Context<'_>,
+    download: &mut Download,
+    upload: &mut Upload,
+) -> Poll<Result<(), Ended>> {
+    loop {
+        let waits = download.fill(line, cx);
+        let Poll::Ready(sent) = line.poll_send(cx) else { break };
+        sent?;
+        if download.body.is_none() {
+            let is_hidden = download.framing == Framing::Close;
+            return Poll::Ready(if download.is_cut { Err(Ended::Cut { is_hidden }) } else { Ok(()) });
+        }
+        if waits {
+            break;
+        }
+    }
+    // The upstream may answer while it still reads.
+    while let Poll::Ready(given) = upload.poll_next(line, cx) {
+        given?;
+    }
+    line.poll_gone(cx).map(|()| Err(Ended::Left))
+}
+
+/// After the answer: the rest of the request's body, as long as somebody reads it. Whether another request may follow.
+fn poll_upload(line: &mut Line<'_>, cx: &mut Context<'_>, upload: &mut Upload) -> Poll<Result<bool, Ended>> {
+    loop {
+        let Some(feed) = &mut upload.feed else { return Poll::Ready(Ok(true)) };
+        if !feed.is_open() {
+            return Poll::Ready(Ok(feed.is_over()));
+        }
+        if feed.poll_asks(cx) == Asks::Left {
+            return Poll::Ready(Ok(upload.may_end(line, cx)));
+        }
+        match upload.poll_next(line, cx) {
+            Poll::Ready(given) => given?,
+            Poll::Pending => {
+                ready!(line.poll_gone(cx));
+                return Poll::Ready(Err(Ended::Left));
+            }
+        }
+    }
+}
+
+impl Upload {
+    /// The next piece for who wants it; ready when it has been given.
+    fn poll_next(&mut self, line: &mut Line<'_>, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        let Some(feed) = &mut self.feed else { return Poll::Pending };
+        if feed.poll_asks(cx) != Asks::More || (self.is_uninvited && self.is_answered) {
+            return Poll::Pending;
+        }
+        if std::mem::take(&mut self.is_uninvited) {
+            line.out.bytes().extend_from_slice(CONTINUE);
+        }
+        if !self.is_answered {
+            ready!(line.poll_send(cx))?;
+        }
+        line.poll_piece(cx, feed)
+    }
+
+    /// Can the next request be found behind the body? If nobody reads it, what is there of it is got out of the way.
+    fn may_end(&mut self, line: &mut Line<'_>, cx: &mut Context<'_>) -> bool {
+        match &mut self.feed {
+            Some(feed) if feed.poll_asks(cx) == Asks::Left => line.drain(cx, feed, !self.is_uninvited),
+            _ => true,
+        }
+    }
+}
+
+impl Download {
+    /// Puts what there is of the body behind what is to be sent. Whether it has to be waited for.
+    fn fill(&mut self, line: &mut Line<'_>, cx: &mut Context<'_>) -> bool {
+        while let Some(body) = self.body.as_mut().filter(|_| line.out.has_room()) {
+            let is_over = match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Pending => return true,
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.is_cut = self.framing.frame(frame, &mut line.out).is_err();
+                    self.is_cut || body.is_end_stream()
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::debug!(%error, "an answer broke off");
+                    self.is_cut = true;
+                    true
+                }
+                Poll::Ready(None) => true,
+            };
+            if is_over {
+                self.body = None;
+                self.is_cut |= !self.is_cut && !self.framing.finish(&mut line.out);
+            }
+        }
+        false
+    }
+}
+
+/// The last of a connection.
+async fn end(mut line: Line<'_>, ended: Ended) {
+    match ended {
+        Ended::Left | Ended::Stalled => return,
+        Ended::Cut { is_hidden: true } => {
+            // Only a reset tells it from a body that has come to its end.
+            if let Some(stream) = line.transport.stream() {
+                drop(stream.set_zero_linger());
+            }
+            return;
+        }
+        // TLS does not say goodbye: so a client sees that there is more to come.
+        Ended::Cut { is_hidden: false } => (),
+        Ended::HeadLate | Ended::Said => {
+            if ended == Ended::HeadLate {
+                line.out.bytes().extend_from_slice(HEAD_TIMEOUT);
+            }
+            let last_words = async {
+                // Whether it arrives or not, the connection is closed.
+                let sent = poll_fn(|cx| line.poll_send(cx)).await;
+                drop((sent, line.transport.shutdown().await));
+            };
+            drop(timeout(LINGER, last_words).await);
+        }
+    }
+    if let Some(stream) = line.transport.stream() {
+        linger(stream).await;
+    }
+}
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
