@@ -372,11 +372,6 @@ impl Lane {
         past.min(window - past) < 0.45 * self.node.pace().interval_seconds()
     }
 
-    /// What it leaves to the next lane of its route, if it learnt something.
-    pub(super) fn legacy(&self) -> Option<Legacy> {
-        self.node.legacy(self.used_at)
-    }
-
     /// Nothing waits and nothing flies.
     pub(super) fn is_idle(&self) -> bool {
         self.queue.len() == 0 && self.node.in_flight == 0

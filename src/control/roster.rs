@@ -71,7 +71,7 @@ impl Roster {
         let index = self.next;
         self.next += 1;
         let legacy = match self.latest(&route) {
-            Some(lane) => lane.legacy(),
+            Some(lane) => lane.node.legacy(lane.used_at),
             None => self.legacies.get(&route).cloned(),
         };
         let node = Node::heir(settings, &key, legacy.as_ref(), now);
@@ -155,7 +155,7 @@ impl Roster {
         let lane = self.lanes.remove(&index)?;
         self.by_key.remove(&lane.key);
         self.names.give(&lane.key.name(4), &lane.name);
-        let legacy = lane.legacy();
+        let legacy = lane.node.legacy(lane.used_at);
         let route = (lane.key.upstream, lane.key.route);
         self.quit(&route, lane.family, index);
         if let Some(legacy) = legacy {
@@ -182,7 +182,7 @@ impl Roster {
     pub(super) fn memories(&self, now: f64, settings: &LanesSettings) -> Vec<Memory> {
         let of_lane = |lane: &Lane| {
             let LaneKey { upstream, route, .. } = &lane.key;
-            lane.legacy()?.memory(upstream, route, now)
+            lane.node.legacy(lane.used_at)?.memory(upstream, route, now)
         };
         let left = self.legacies.iter();
         let left = left.filter_map(|((upstream, route), legacy)| legacy.memory(upstream, route, now));

@@ -11,7 +11,6 @@ use super::sink;
 use crate::control::{Event, LaneView, Mode, NodeView};
 use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
 use announced::AnnouncedGauges;
-use build::build_info;
 use connections::ConnectionMetrics;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -27,8 +26,12 @@ pub(super) struct Metrics {
     vectors: Vectors,
     gauges: Gauges,
     admission_refused: IntCounter,
+<<<<<<< HEAD
     /// Of [`Vectors::class_queue_wait`], what belongs to no class: nearly all.
     unclassed_queue_wait: Histogram,
+=======
+    settings: GaugeVec,
+>>>>>>> main
     series: Series,
     /// For what happened before a request had a lane.
     no_lane: Arc<str>,
@@ -105,9 +108,14 @@ impl Metrics {
         )?;
         let bound = gauge(&registry, "tidegate_series_lanes_max", "Lane labels that may have series.")?;
         bound.set(signed(lanes_max));
+<<<<<<< HEAD
         build_info(&registry)?;
         let unclassed_queue_wait = vectors.class_queue_wait.with_label_values(&[OTHER]);
+=======
+        build::build_info(&registry)?;
+>>>>>>> main
         Ok(Self {
+            settings: build::settings(&registry)?,
             registry,
             vectors,
             gauges,
@@ -117,6 +125,10 @@ impl Metrics {
             no_lane: "none".into(),
             scrape: Mutex::default(),
         })
+    }
+
+    pub(super) fn settings(&self, numbers: &[(&str, f64)]) {
+        build::tell(&self.settings, numbers);
     }
 
     pub(super) fn event(&self, event: &Event) {
