@@ -105,7 +105,6 @@ impl Metrics {
         )?;
         let bound = gauge(&registry, "tidegate_series_lanes_max", "Lane labels that may have series.")?;
         bound.set(signed(lanes_max));
-        build_info(&registry)?;
         let unclassed_queue_wait = vectors.class_queue_wait.with_label_values(&[OTHER]);
         build::build_info(&registry)?;
         Ok(Self {
