@@ -155,6 +155,26 @@ fn an_operators_pin_and_pause_hold_all_the_same() {
     assert_eq!(all.count(), 4);
 }
 
+/// A ceiling stands in the configuration, and that delays nothing in a dry run; a pin is a person's word of now.
+#[test]
+fn a_pinned_lane_leaves_at_the_pin_whatever_the_ceiling() {
+    let epoch = Instant::now();
+    let mut settings = strict();
+    settings.queue = QueueSettings::default();
+    assert_eq!(settings.ceiling, Some("1/min".parse().unwrap()));
+    let mut lanes = Lanes::new(settings, epoch);
+    let id = start(&mut lanes, epoch).unwrap();
+    answer(&mut lanes, epoch, id, Outcome::Accepted);
+    assert!(lanes.command(epoch, "messages@none", Command::Pin(Rate::new(10.0))));
+    assert!((view(&lanes, epoch).pace - 10.0).abs() < 1e-9);
+    for n in 1..=20_u32 {
+        let now = epoch + Duration::from_millis(100) * n;
+        let id = start(&mut lanes, now).expect("the pin alone holds");
+        answer(&mut lanes, now, id, Outcome::Accepted);
+    }
+    assert!(start(&mut lanes, epoch + Duration::from_millis(2_010)).is_none(), "and it does");
+}
+
 #[test]
 fn one_lane_can_observe_while_others_pace() {
     let observed = strict();

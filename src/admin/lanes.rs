@@ -143,6 +143,8 @@ struct Limit {
     /// How many may leave at once after a quiet time; `null` where the model does not say.
     burst: Option<f64>,
     model: &'static str,
+    /// What got through: the limit is that or higher.
+    at_least: bool,
     source: &'static str,
     /// 0 to 1.
     confidence: f64,
@@ -226,6 +228,7 @@ impl Limit {
             requests: rounded(view.requests),
             window_seconds: rounded(view.window_seconds),
             model: view.model.as_str(),
+            at_least: view.at_least,
             source: view.source.as_str(),
             confidence: rounded(view.confidence),
             says: view.says,
@@ -290,6 +293,7 @@ mod tests {
                 requests: 10.0,
                 window_seconds: 1.0,
                 model: LimitModel::FixedWindow,
+                at_least: false,
                 source: LimitSource::Learnt,
                 confidence: 0.9,
                 says: "10/s".into(),
@@ -319,7 +323,8 @@ mod tests {
                 "name": "messages@3f9a", "upstream": "api.example.com:443", "route": "/v2/messages/{id}",
                 "credential": "3f9a0123", "law": "learnt", "mode": "adaptive", "pace_rps": 9.9, "pinned_rps": null,
                 "limit": {
-                    "per": "route", "requests": 10.0, "window_seconds": 1.0, "burst": 10.0, "model": "fixed_window", "source": "learnt",
+                    "per": "route", "requests": 10.0, "window_seconds": 1.0, "burst": 10.0, "model": "fixed_window",
+                    "at_least": false, "source": "learnt",
                     "confidence": 0.9, "says": "10/s",
                 },
                 "announced": [{

@@ -2,14 +2,15 @@
 //!
 //! `limits.json` in the state directory, by upstream and route: no credentials. It is replaced as a whole, so a reader
 //! finds the old one or the new one; one that cannot be used is a warning, and lanes then start anew. Programs that
-//! share a directory leave entries of upstreams alone that are not theirs.
+//! share a directory write one after the other (a lock on `limits.lock`, which ends with the program that holds it), and leave
+//! entries alone that are not theirs: of other upstreams, and of routes that they never had.
 
 use super::state::{private_directory, private_file};
 use crate::control::{LimitModel, LimitSource, Memory, MemoryNumber, Rate};
 use humantime::{format_rfc3339_seconds, parse_rfc3339};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -132,7 +133,7 @@ impl StateFile {
             return;
         }
         let file = self.path.display();
-        match self.replace(&entries, now) {
+        match self.replace(&entries, &written.entries, now) {
             Ok(()) => {
                 tracing::debug!(%file, limits = entries.len(), "wrote what was learnt");
                 *written = Written { entries, failed: false };
@@ -149,12 +150,19 @@ impl StateFile {
         }
     }
 
-    /// Our entries and those of others, as one new file.
-    fn replace(&self, ours: &[Entry], now: SystemTime) -> io::Result<()> {
+    /// Our entries, which were `before`, and those of others, as one new file.
+    fn replace(&self, ours: &[Entry], before: &[Entry], now: SystemTime) -> io::Result<()> {
+        let directory = self.path.parent().unwrap_or_else(|| Path::new("."));
+        private_directory(directory)?;
+        // Until it is closed.
+        let _locked = lock(&directory.join(LOCK))?;
+        let is_ours = |entry: &Entry| {
+            let has = |entries: &[Entry]| entries.iter().any(|known| known.is_of_same(entry));
+            self.own.contains(entry.upstream.as_str()) && (has(ours) || has(before))
+        };
         // One that cannot be used has nothing to keep.
         let others = read(&self.path).unwrap_or_default().into_iter();
-        let others =
-            others.filter(|entry| !self.own.contains(entry.upstream.as_str()) && entry.age(now) <= self.keep);
+        let others = others.filter(|entry| !is_ours(entry) && entry.age(now) <= self.keep);
         let limits = ours.iter().cloned().chain(others).take(self.entries_max).collect();
         let mut text = serde_json::to_string_pretty(&Contents { version: VERSION, limits })?;
         text.push('\n');
@@ -200,6 +208,10 @@ impl Entry {
             number,
             budget: self.budget.as_ref().map(|budget| (budget.requests, budget.window_seconds)),
         })
+    }
+
+    fn is_of_same(&self, other: &Self) -> bool {
+        self.upstream == other.upstream && self.route == other.route
     }
 
     /// A date in the future is a clock that was set: no age.
@@ -250,10 +262,34 @@ fn read(path: &Path) -> Result<Vec<Entry>, Unusable> {
     Ok(contents.limits)
 }
 
+/// Waits for the lock on the file at `path`, if another program has it; not for long. A file system that knows no locks has
+/// none.
+#[expect(clippy::disallowed_methods, reason = "whoever saves is on a thread that may block")]
+fn lock(path: &Path) -> io::Result<File> {
+    let file = match private_file(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            OpenOptions::new().write(true).open(path)?
+        }
+        made => made?,
+    };
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!(file = %path.display(), %error, "no lock: another program may write at the same time");
+                return Ok(file);
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+        }
+    }
+    let held =
+        format!("another program has held {} for long: see who shares this state directory", path.display());
+    Err(io::Error::new(ErrorKind::WouldBlock, held))
+}
+
 /// Puts `bytes` in the place of `path`: whoever reads it, and whatever ends us, finds the old file or the new one.
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or_else(|| Path::new("."));
-    private_directory(directory)?;
     let draft = path.with_extension(format!("json.{}", std::process::id()));
     // What a program of our number left behind when it was killed.
     if let Err(error) = fs::remove_file(&draft)
@@ -279,6 +315,10 @@ fn wall_now() -> SystemTime {
 }
 
 const FILE: &str = "limits.json";
+const LOCK: &str = "limits.lock";
+/// Two seconds: writing takes some milliseconds.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 const VERSION: u64 = 1;
 /// Far more than the most lanes that may exist need.
 const BYTES_MAX: u64 = 64 << 20;
@@ -342,7 +382,7 @@ mod tests {
         assert!(same(&recalled, &saved), "{recalled:?}");
         let about = fs::metadata(state.join(FILE)).unwrap();
         assert_eq!(about.permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(&state).unwrap().count(), 1, "no draft stays behind");
+        assert_eq!(fs::read_dir(&state).unwrap().count(), 2, "the file and its lock: no draft stays behind");
     }
 
     #[test]
@@ -448,6 +488,51 @@ mod tests {
             same(&file_of(directory.path(), "api:443").recall(), &[memory("/y", 0.0)]),
             "it is tried again"
         );
+    }
+
+    /// Each reads what is there and writes all of it: without a lock, one would undo what the other wrote in between.
+    #[test]
+    fn programs_that_share_a_directory_keep_each_other_s_limits() {
+        let directory = tempfile::tempdir().unwrap();
+        let upstreams = ["a:443", "b:443", "c:443"];
+        std::thread::scope(|scope| {
+            for upstream in upstreams {
+                let directory = directory.path();
+                scope.spawn(move || {
+                    let file = file_of(directory, upstream);
+                    for n in 0..40 {
+                        let own = Memory { upstream: upstream.into(), ..memory(&format!("/{n}"), 0.0) };
+                        file.save(&[own]);
+                    }
+                });
+            }
+        });
+        let kept = read(&directory.path().join(FILE)).unwrap();
+        let mut found: Vec<_> = kept.iter().map(|entry| (&*entry.upstream, &*entry.route)).collect();
+        found.sort_unstable();
+        assert_eq!(found, upstreams.map(|upstream| (upstream, "/39")));
+    }
+
+    #[test]
+    fn a_route_that_only_another_program_knows_is_left_alone_and_one_that_we_forgot_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let (one, other) = (file_of(directory.path(), "api:443"), file_of(directory.path(), "api:443"));
+        one.save(&[memory("/x", 0.0), memory("/y", 0.0)]);
+        other.save(&[memory("/z", 0.0)]);
+        one.save(&[memory("/x", 0.0)]);
+        let kept = read(&directory.path().join(FILE)).unwrap();
+        assert_eq!(kept.iter().map(|entry| &*entry.route).collect::<Vec<_>>(), ["/x", "/z"]);
+    }
+
+    #[test]
+    fn a_lock_that_another_holds_for_long_is_an_error_that_names_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(LOCK);
+        let held = lock(&path).unwrap();
+        let error = lock(&path).unwrap_err().to_string();
+        assert!(error.contains("limits.lock"), "{error}");
+        drop(held);
+        lock(&path).unwrap();
     }
 
     /// While one writes, others read: each finds a whole file.

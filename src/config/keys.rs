@@ -167,6 +167,7 @@ fn forward(table: &mut Reader<'_>, config: &mut Config) {
     table.set(&mut proxy.connect_timeout, "connect_timeout", time(BRIEF..=HOUR));
     table.set(&mut proxy.dns_cache, "dns_cache", time(Duration::ZERO..=DAY));
     table.set(&mut proxy.dns_stale, "dns_stale", time(Duration::ZERO..=DAY));
+    table.set(&mut proxy.upstream_write_stall, "write_stall", time(BRIEF..=DAY));
     table.set(&mut proxy.response_head_timeout, "response_head_timeout", time(BRIEF..=DAY));
     table.set(&mut proxy.stream_idle, "stream_idle", time(BRIEF..=DAY));
     table.set(&mut proxy.pool_idle, "pool_idle", time(Duration::ZERO..=HOUR));

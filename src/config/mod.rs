@@ -178,6 +178,8 @@ pub struct ProxySettings {
     pub dns_cache: Duration,
     /// For how long they are used when its name does not resolve any more.
     pub dns_stale: Duration,
+    /// An upstream that takes nothing of what is written for this long is cut.
+    pub upstream_write_stall: Duration,
     /// From the pass to the response head.
     pub response_head_timeout: Duration,
     /// A response body that brings nothing for this long is cut, visibly.
@@ -224,6 +226,7 @@ impl Default for ProxySettings {
             connect_timeout: Duration::from_secs(5),
             dns_cache: Duration::from_secs(30),
             dns_stale: Duration::from_hours(1),
+            upstream_write_stall: Duration::from_secs(30),
             response_head_timeout: Duration::from_mins(1),
             stream_idle: Duration::from_mins(5),
             pool_idle: Duration::from_secs(4),

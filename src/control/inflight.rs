@@ -219,6 +219,7 @@ impl InFlight {
             requests: f64::from(cap.requests),
             window_seconds: cap.seconds,
             model: LimitModel::Concurrency,
+            at_least: false,
             source: LimitSource::Learnt,
             confidence: 0.8 - 0.1 * cap.doubt,
             says: format!("at most {} requests at once", cap.requests),

@@ -109,6 +109,8 @@ impl Node {
         }
         let orders = self.orders.ready_at().max(self.pause_until);
         if let Some(pinned) = self.orders.pinned() {
+            // In a dry run nothing that stands in a configuration holds anything back, a ceiling no more than the law.
+            let orders = if self.observes() { self.orders.paused_until() } else { orders };
             return self.pacer.ready_at(pinned).max(orders);
         }
         if self.law.is_full(now, self.in_flight) {
@@ -235,7 +237,10 @@ impl Node {
 
     /// The pace that law and operator leave.
     pub(super) fn pace(&self) -> Rate {
-        self.orders.pace(self.law.current_rate())
+        match self.orders.pinned() {
+            Some(pinned) if self.observes() => pinned,
+            _ => self.orders.pace(self.law.current_rate()),
+        }
     }
 
     /// The pace is still being found: nothing can be predicted from it.

@@ -351,6 +351,7 @@ impl Law {
                 requests: law.current_rate(),
                 window_seconds: 1.0,
                 model: LimitModel::Unknown,
+                at_least: false,
                 source: LimitSource::Learnt,
                 confidence: 0.3,
                 says: format!("somewhere near {}: this law does not measure", Rate::new(law.current_rate())),

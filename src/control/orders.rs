@@ -104,6 +104,7 @@ impl Orders {
             requests: f64::from(quota.requests),
             window_seconds: quota.window.as_secs_f64(),
             model: LimitModel::Unknown,
+            at_least: false,
             source: LimitSource::Configured,
             confidence: 1.0,
             says: format!("at most {}: the ceiling that was configured", in_words(quota)),

@@ -274,6 +274,7 @@ impl Overload {
             requests,
             window_seconds,
             model: LimitModel::Slowdown,
+            at_least: false,
             source: LimitSource::Learnt,
             confidence: 0.6,
             says: format!("no limit, but beyond {requests} at once requests only take longer"),

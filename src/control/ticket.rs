@@ -105,6 +105,8 @@ pub struct LimitView {
     pub window_seconds: f64,
     /// What kind of limiter it looks like.
     pub model: LimitModel,
+    /// It is what got through: the limit is that or higher.
+    pub at_least: bool,
     /// Who says so.
     pub source: LimitSource,
     /// How sure, 0 to 1.

@@ -274,6 +274,7 @@ mod tests {
                 requests: 10.0,
                 window_seconds: 1.0,
                 model: LimitModel::FixedWindow,
+                at_least: false,
                 source: LimitSource::Learnt,
                 confidence: 0.9,
                 says: "ten a second".to_owned(),

@@ -30,6 +30,7 @@ pub(super) fn status_of(kind: ErrorKind) -> (StatusCode, &'static str) {
         ErrorKind::TlsCertificate => (StatusCode::BAD_GATEWAY, "tls_certificate_error"),
         ErrorKind::TlsProtocol => (StatusCode::BAD_GATEWAY, "tls_protocol_error"),
         ErrorKind::ConnectionTerminated => (StatusCode::BAD_GATEWAY, "connection_terminated"),
+        ErrorKind::WriteTimeout => (StatusCode::GATEWAY_TIMEOUT, "connection_write_timeout"),
         ErrorKind::ResponseTimeout => (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout"),
         ErrorKind::HttpProtocol => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
         ErrorKind::QueueFull | ErrorKind::Deadline | ErrorKind::Draining => {
@@ -199,7 +200,7 @@ const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 mod tests {
     use super::*;
 
-    const EVERY_KIND: [(ErrorKind, u16, &str); 26] = [
+    const EVERY_KIND: [(ErrorKind, u16, &str); 27] = [
         (ErrorKind::ExpectationFailed, 417, "http_request_error"),
         (ErrorKind::TargetTooLong, 414, "http_request_error"),
         (ErrorKind::FieldsTooLarge, 431, "http_request_error"),
@@ -219,6 +220,7 @@ mod tests {
         (ErrorKind::TlsCertificate, 502, "tls_certificate_error"),
         (ErrorKind::TlsProtocol, 502, "tls_protocol_error"),
         (ErrorKind::ConnectionTerminated, 502, "connection_terminated"),
+        (ErrorKind::WriteTimeout, 504, "connection_write_timeout"),
         (ErrorKind::ResponseTimeout, 504, "http_response_timeout"),
         (ErrorKind::HttpProtocol, 502, "http_protocol_error"),
         (ErrorKind::QueueFull, 503, "proxy_internal_response"),

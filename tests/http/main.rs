@@ -26,5 +26,7 @@ mod through;
 mod tls;
 mod translation;
 mod untouched;
+mod upstream_http2;
 mod upstream_pool;
+mod upstream_stall;
 mod upstreams;

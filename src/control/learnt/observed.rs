@@ -5,9 +5,11 @@
 //! - **Announced limits are exact**: the ledgers read the same counts, and would set the same pace.
 //! - **A number in a refusal's body** is exact where its window is told.
 //! - **Refusals without words give a measure**: what was let through between the first refusals of two episodes, by the
-//!   time between them. Where more was wanted than the limit gives, that is the limit, whatever its window; where less
-//!   was, it is too low, so the largest of the last episodes counts. Before the second episode there is only what was let
-//!   through in the second before the first refusal: of a bucket or a long window that is the burst, and too much.
+//!   time between them. Where more was wanted than the limit gives, that is the limit, whatever its window. Where less
+//!   was, it is too low, and the limit is at least the largest of the last episodes. Nobody tells which it was; but where
+//!   more is wanted all the time, a good part of it is refused and no second passes without somebody asking, and only then
+//!   the measure is called the limit. Before the second episode there is only what was let through in the second before
+//!   the first refusal: of a bucket or a long window that is the burst, and too much.
 //! - **No window, no phase, no round number**: those are found by standing at a pace, so they are not claimed.
 //! - **Without a refusal nothing is known** but what got through.
 
@@ -17,13 +19,58 @@ use crate::control::law::{Answer, Stamp};
 use crate::control::ledger::Ledgers;
 use crate::control::{AnnouncedView, LawName, LimitModel, LimitSource, LimitView};
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// Refusals closer together than this are one episode.
 const EPISODE_SECONDS: f64 = 1.0;
 /// Episodes whose measures are kept: a limit that fell is seen after so many.
 const EPISODES_KEPT: usize = 8;
+/// More is wanted than the limit gives if at least this share of the requests is refused, and nothing was asked in no more
+/// than this share of the seconds; over the episodes that are kept.
+const PRESSED_SHARE: f64 = 0.1;
+const QUIET_SHARE: f64 = 0.1;
+/// A longer time without a request counts as so many seconds.
+const QUIET_SECONDS_MAX: u64 = 600;
 /// What got through is told over so many seconds.
 const USED_SECONDS: f64 = 5.0;
+
+/// What was let through between two episodes, in requests/s, and what was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Between {
+    rate: f64,
+    asked: Asked,
+}
+
+/// What was asked for in a time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    requests: u64,
+    refused: u64,
+    /// Seconds, and those of them in which nothing was asked.
+    seconds: u64,
+    quiet: u64,
+}
+
+impl Asked {
+    /// One is sent at `now`; the last one was in the second `last`.
+    fn note(&mut self, now: f64, last: &mut u64) {
+        let second = Duration::try_from_secs_f64(now).unwrap_or_default().as_secs();
+        let passed = second.saturating_sub(*last).min(QUIET_SECONDS_MAX);
+        *last = second;
+        self.requests = self.requests.saturating_add(1);
+        self.seconds = self.seconds.saturating_add(passed);
+        self.quiet = self.quiet.saturating_add(passed.saturating_sub(1));
+    }
+
+    fn with(self, other: &Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            refused: self.refused.saturating_add(other.refused),
+            seconds: self.seconds.saturating_add(other.seconds),
+            quiet: self.quiet.saturating_add(other.quiet),
+        }
+    }
+}
 
 /// What was seen of one lane's limit.
 #[derive(Clone, Debug)]
@@ -38,8 +85,12 @@ pub(in crate::control) struct Observed {
     told: Option<(u32, f64, LimitSource)>,
     /// Let through in the second before the first refusal, in requests/s.
     before: Option<f64>,
-    /// Let through between refusals, of the last episodes, in requests/s.
-    between: VecDeque<f64>,
+    /// Between the refusals of the last episodes.
+    between: VecDeque<Between>,
+    /// Since the last episode began.
+    asked: Asked,
+    /// The second in which something was last asked.
+    second: u64,
     episode_at: f64,
     refused_at: f64,
     episodes: u32,
@@ -59,6 +110,8 @@ impl Observed {
             told: None,
             before: None,
             between: VecDeque::new(),
+            asked: Asked::default(),
+            second: 0,
             episode_at: f64::NEG_INFINITY,
             refused_at: f64::NEG_INFINITY,
             episodes: 0,
@@ -81,12 +134,20 @@ impl Observed {
     }
 
     fn measured(&self) -> Option<f64> {
-        self.between.iter().copied().max_by(f64::total_cmp).or(self.before)
+        self.between.iter().map(|between| between.rate).max_by(f64::total_cmp).or(self.before)
+    }
+
+    /// Was more wanted than the limit gives, all the time?
+    fn is_pressed(&self) -> bool {
+        let asked = self.between.iter().fold(Asked::default(), |sum, between| sum.with(&between.asked));
+        asked.refused as f64 >= PRESSED_SHARE * asked.requests as f64
+            && asked.quiet as f64 <= QUIET_SHARE * asked.seconds as f64
     }
 
     pub(in crate::control) fn sent(&mut self, now: f64) -> Stamp {
         // Windows pass for the ledgers, whether somebody asks them or not.
         self.ledgers.ready_at(now, 0);
+        self.asked.note(now, &mut self.second);
         Stamp { departure: self.ledgers.sent(now), ..self.history.sent(now) }
     }
 
@@ -122,6 +183,7 @@ impl Observed {
     /// In the order of sending: the first refusal of an episode is the moment at which a budget was spent.
     fn refused(&mut self, at: f64) {
         self.refusals = self.refusals.saturating_add(1);
+        self.asked.refused = self.asked.refused.saturating_add(1);
         let goes_on = at - self.episode_at < EPISODE_SECONDS
             || self.history.accepted_in(self.refused_at, at) == 0 && self.episodes > 0;
         self.refused_at = at;
@@ -135,8 +197,9 @@ impl Observed {
             while self.between.len() >= EPISODES_KEPT {
                 self.between.pop_front();
             }
-            self.between.push_back(reading.long);
+            self.between.push_back(Between { rate: reading.long, asked: self.asked });
         }
+        self.asked = Asked::default();
         self.history.saturated(at);
         self.episode_at = at;
         self.episodes = self.episodes.saturating_add(1);
@@ -161,6 +224,7 @@ impl Observed {
         }
         let (requests, window_seconds) = self.believes()?;
         let (refusals, episodes) = (self.refusals, self.episodes);
+        let at_least = self.told.is_none() && !self.between.is_empty() && !self.is_pressed();
         let (source, confidence, says) = match self.told {
             Some((.., source)) => {
                 let says = format!("{requests} requests in {window_seconds} s: as the API announced");
@@ -169,6 +233,14 @@ impl Observed {
             None if self.between.is_empty() => {
                 let says = format!(
                     "{requests} requests a second or less: let through in the second before the first refusal"
+                );
+                (LimitSource::Learnt, 0.1, says)
+            }
+            None if at_least => {
+                let says = format!(
+                    "at least {requests} requests a second: the most that was let through between refusals, of which \
+                     there were {refusals} in {episodes} episodes; less was asked for than the limit gives, so it may be \
+                     higher"
                 );
                 (LimitSource::Learnt, 0.1, says)
             }
@@ -181,7 +253,7 @@ impl Observed {
             }
         };
         let model = LimitModel::Unknown;
-        Some(LimitView { requests, window_seconds, model, source, confidence, says })
+        Some(LimitView { requests, window_seconds, model, at_least, source, confidence, says })
     }
 }
 
@@ -215,7 +287,7 @@ mod tests {
             let rate = f64::from(limit.0) / limit.1;
             assert!((law.pace() - rate).abs() < 0.06 * rate, "{limit:?}: {}", law.pace());
             let says = law.limit().unwrap().says;
-            assert!(says.contains("episodes; watching alone"), "{says}");
+            assert!(says.contains("episodes; watching alone") && !law.limit().unwrap().at_least, "{says}");
         }
     }
 
@@ -226,6 +298,38 @@ mod tests {
         let limit = law.limit().unwrap();
         assert!((limit.requests - 12.0).abs() < 1.0 && limit.confidence < 0.2, "{limit:?}");
         assert!(limit.says.contains("or less"), "{limit:?}");
+    }
+
+    #[test]
+    fn where_less_is_asked_than_the_limit_gives_it_is_at_least_that() {
+        // Thirty at once every five seconds, to ten a second.
+        let mut law = Observed::new(LawName::Learnt, 0.0);
+        for burst in 0..60_u32 {
+            for n in 0..30_u32 {
+                let at = 5.0 * f64::from(burst) + 0.001 * f64::from(n);
+                let stamp = law.sent(at);
+                let answer = if n < 10 { Answer::Accepted } else { Answer::Refused { retry_after: None } };
+                law.settle(at + 0.02, stamp, answer, &[]);
+            }
+        }
+        let limit = law.limit().unwrap();
+        assert!(limit.at_least && limit.requests <= 10.0 && limit.confidence <= 0.1, "{limit:?}");
+        assert!(limit.says.starts_with("at least") && limit.model == LimitModel::Unknown, "{limit:?}");
+        // Evenly, a little below it, and now and then above.
+        let mut law = Observed::new(LawName::Learnt, 0.0);
+        let (mut at, mut used, mut second) = (0.0_f64, 0, 0.0);
+        while at < 120.0 {
+            if at.floor() > second {
+                (second, used) = (at.floor(), 0);
+            }
+            let stamp = law.sent(at);
+            used += 1;
+            let answer = if used > 10 { Answer::Refused { retry_after: None } } else { Answer::Accepted };
+            law.settle(at + 0.02, stamp, answer, &[]);
+            at += if at % 10.0 < 1.0 { 1.0 / 13.0 } else { 1.0 / 6.0 };
+        }
+        let limit = law.limit().unwrap();
+        assert!(limit.at_least && limit.requests < 10.0, "{limit:?}");
     }
 
     #[test]

@@ -42,6 +42,6 @@ impl Learnt {
             self.window.is_some() || self.rounds.held().is_some_and(|held| held.source != Source::Round);
         let model = if is_window { LimitModel::FixedWindow } else { LimitModel::Unknown };
         let source = source.unwrap_or(LimitSource::Learnt);
-        Some(LimitView { requests, window_seconds, model, source, confidence, says })
+        Some(LimitView { requests, window_seconds, model, at_least: false, source, confidence, says })
     }
 }

@@ -299,6 +299,7 @@ impl Ledgers {
             requests,
             window_seconds: seconds,
             model,
+            at_least: false,
             source: LimitSource::Header,
             confidence: if book.strikes == 0 { 0.98 } else { 0.5 },
             says,

@@ -375,8 +375,9 @@ impl Gauges {
         if label != OTHER {
             self.announced.tell(label, &lane.announced);
         }
-        if let Some(limit) = lane.limit.as_ref().filter(|limit| label != OTHER && limit.window_seconds > 0.0)
-        {
+        // What a limit is at least is no limit.
+        let known = lane.limit.as_ref().filter(|limit| limit.window_seconds > 0.0 && !limit.at_least);
+        if let Some(limit) = known.filter(|_| label != OTHER) {
             self.limit.with_label_values(&[label]).set(limit.requests / limit.window_seconds);
         }
     }
@@ -422,6 +423,7 @@ mod tests {
                     requests: 900.0,
                     window_seconds: 60.0,
                     model: LimitModel::FixedWindow,
+                    at_least: false,
                     source: LimitSource::Learnt,
                     confidence: 0.9,
                     says: "900/min".into(),
@@ -432,6 +434,7 @@ mod tests {
                 requests: 300.0,
                 window_seconds: 60.0,
                 model: LimitModel::FixedWindow,
+                at_least: false,
                 source: LimitSource::Learnt,
                 confidence: 0.9,
                 says: "300/min".into(),
