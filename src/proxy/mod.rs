@@ -7,7 +7,9 @@
 //! A client that closes its half of an HTTP/1.1 connection has left: its request is dropped, queued or in flight.
 
 pub mod accept;
+mod activity;
 mod arriving;
+mod asked;
 mod body;
 mod classify;
 mod connection;
@@ -22,6 +24,7 @@ mod h1;
 mod headers;
 mod held;
 mod host;
+mod hpack;
 mod identity;
 mod learn;
 mod opening;
@@ -35,6 +38,7 @@ mod sites;
 mod socket;
 mod tracked;
 mod traffic;
+mod trailers;
 mod trust;
 mod upstream;
 

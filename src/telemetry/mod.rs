@@ -33,6 +33,11 @@ impl Telemetry {
         Ok(Self { metrics: Metrics::new()? })
     }
 
+    /// Shows what the program is set to, by the keys of the configuration.
+    pub fn settings(&self, numbers: &[(&str, f64)]) {
+        self.metrics.settings(numbers);
+    }
+
     /// The metrics in Prometheus' text format; gauges say what `lanes` and `levels` say now.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ mod intermediary;
 mod origin;
 mod paused;
 mod replay;
+mod rules;
 mod secure;
 mod signals;
 mod stale;

@@ -11,7 +11,6 @@ use super::sink;
 use crate::control::{Event, LaneView, Mode, NodeView};
 use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
 use announced::AnnouncedGauges;
-use build::build_info;
 use connections::ConnectionMetrics;
 use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -27,6 +26,7 @@ pub(super) struct Metrics {
     vectors: Vectors,
     gauges: Gauges,
     admission_refused: IntCounter,
+    settings: GaugeVec,
     series: Series,
     /// For what happened before a request had a lane.
     no_lane: Arc<str>,
@@ -103,8 +103,9 @@ impl Metrics {
         )?;
         let bound = gauge(&registry, "tidegate_series_lanes_max", "Lane labels that may have series.")?;
         bound.set(signed(lanes_max));
-        build_info(&registry)?;
+        build::build_info(&registry)?;
         Ok(Self {
+            settings: build::settings(&registry)?,
             registry,
             vectors,
             gauges,
@@ -113,6 +114,10 @@ impl Metrics {
             no_lane: "none".into(),
             scrape: Mutex::default(),
         })
+    }
+
+    pub(super) fn settings(&self, numbers: &[(&str, f64)]) {
+        build::tell(&self.settings, numbers);
     }
 
     pub(super) fn event(&self, event: &Event) {
