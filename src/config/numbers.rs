@@ -45,6 +45,7 @@ impl Config {
             ("replay.retry_after_max", seconds(retry.retry_after_max)),
             ("replay.attempts_max", retry.attempts_max.into()),
             ("forward.connect_timeout", seconds(proxy.connect_timeout)),
+            ("forward.write_stall", seconds(proxy.upstream_write_stall)),
             ("forward.response_head_timeout", seconds(proxy.response_head_timeout)),
             ("forward.stream_idle", seconds(proxy.stream_idle)),
             ("forward.pool_idle", seconds(proxy.pool_idle)),
@@ -92,7 +93,6 @@ mod tests {
 
     #[test]
     fn every_key_with_a_range_is_told_with_its_value() {
-        // A new key with a range belongs into numbers().
         let flag = |flag, table, key, value: &str| Flag { flag, table, key, value: value.to_owned() };
         let flags = vec![
             flag("--upstream", "upstream", "url", "http://a"),
@@ -111,7 +111,7 @@ mod tests {
             if std::mem::take(&mut has_range) {
                 let key = format!("{table}.{key}");
                 let at = told.iter().position(|(known, _)| *known == key);
-                let (_, told) = told.remove(at.unwrap_or_else(|| panic!("{key} is not told")));
+                let (_, told) = told.remove(at.unwrap_or_else(|| panic!("Config::numbers lacks {key}")));
                 assert!((told - number(value)).abs() < 1e-9, "{key} is {value}, not {told}");
             }
         }

@@ -73,6 +73,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Instant;
 use tokio::sync::Semaphore;
 use tracked::Account;
 use traffic::{Place, Traffic};
@@ -283,16 +284,17 @@ impl Shared {
         account.exchange().lane = Arc::clone(waiting.lane());
         let mut last: Option<Kept> = None;
         loop {
-            let queued = clock::now();
+            let since = waiting.since();
             let turn = waiting.turn().await;
-            account.exchange().queued += clock::now().saturating_duration_since(queued);
+            let until = turn.as_ref().map_or_else(|_| clock::now(), Pass::given);
+            account.exchange().queued += until.saturating_duration_since(since);
             let pass = match turn {
                 Ok(pass) => pass,
                 Err(refusal) => return Ok(refused(&refusal, last, account)),
             };
-            let sent = self.send(&pass, call, account).await;
-            let Learnt { report, result } = self.learn(sent, &pass, call).await;
-            match (pass.settle(&report), result) {
+            let (sent, at) = self.send(&pass, call, account).await;
+            let Learnt { report, result, at } = self.learn(sent, at, &pass, call).await;
+            match (pass.settle(at, &report), result) {
                 (Verdict::Answer(flight), Ok(response)) => return Ok(Answer::theirs(response, flight)),
                 (Verdict::Answer(_), Err(error)) => return Err(error),
                 (Verdict::Again(again), result) => {
@@ -304,16 +306,16 @@ impl Shared {
         }
     }
 
-    /// One try at the upstream.
+    /// One try at the upstream, and when it was over.
     async fn send(
         &self,
         pass: &Pass,
         call: &Call<'_>,
         account: &mut Account,
-    ) -> Result<Response<Arriving>, ProxyError> {
-        let started = clock::now();
+    ) -> (Result<Response<Arriving>, ProxyError>, Instant) {
         let Sent { response, stale } = call.client.send(&call.head, &call.replay).await;
-        let duration = clock::now().saturating_duration_since(started);
+        let now = clock::now();
+        let duration = now.saturating_duration_since(pass.given());
         account.exchange().upstream += duration;
         let lane = Arc::clone(pass.lane());
         if stale {
@@ -321,7 +323,7 @@ impl Shared {
         }
         let status = response.as_ref().ok().map(Response::status);
         self.observer.attempt(&Attempt { lane, status, duration });
-        response
+        (response, now)
     }
 }
 

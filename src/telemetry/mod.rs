@@ -1,5 +1,6 @@
 //! What happened: turns what the [`Observer`] is told into metrics and log lines.
 
+mod known;
 mod levels;
 pub mod logs;
 mod metrics;

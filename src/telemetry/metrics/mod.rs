@@ -13,8 +13,8 @@ use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
 use announced::AnnouncedGauges;
 use connections::ConnectionMetrics;
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +26,12 @@ pub(super) struct Metrics {
     vectors: Vectors,
     gauges: Gauges,
     admission_refused: IntCounter,
+<<<<<<< HEAD
+    /// Of [`Vectors::class_queue_wait`], what belongs to no class: nearly all.
+    unclassed_queue_wait: Histogram,
+=======
     settings: GaugeVec,
+>>>>>>> main
     series: Series,
     /// For what happened before a request had a lane.
     no_lane: Arc<str>,
@@ -103,13 +108,19 @@ impl Metrics {
         )?;
         let bound = gauge(&registry, "tidegate_series_lanes_max", "Lane labels that may have series.")?;
         bound.set(signed(lanes_max));
+<<<<<<< HEAD
+        build_info(&registry)?;
+        let unclassed_queue_wait = vectors.class_queue_wait.with_label_values(&[OTHER]);
+=======
         build::build_info(&registry)?;
+>>>>>>> main
         Ok(Self {
             settings: build::settings(&registry)?,
             registry,
             vectors,
             gauges,
             admission_refused,
+            unclassed_queue_wait,
             series: Series::new(lanes_max, capped),
             no_lane: "none".into(),
             scrape: Mutex::default(),
@@ -122,24 +133,27 @@ impl Metrics {
 
     pub(super) fn event(&self, event: &Event) {
         match event {
-            Event::LaneMade { lane } => drop(self.lane(lane)),
+            Event::LaneMade { lane } => self.of(lane, |_| ()),
             Event::LaneForgotten { lane } => self.series.forget(&self.vectors, lane),
-            Event::Offered { lane } => self.lane(lane).offered.inc(),
-            Event::Accepted { lane } => self.lane(lane).accepted.inc(),
+            Event::Offered { lane } => self.of(lane, |lane| lane.offered.inc()),
+            Event::Accepted { lane } => self.of(lane, |lane| lane.accepted.inc()),
             Event::Started { lane, class, waited_seconds } => {
-                self.lane(lane).queue_wait.observe(*waited_seconds);
-                let class = class.as_deref().unwrap_or(OTHER);
-                self.vectors.class_queue_wait.with_label_values(&[class]).observe(*waited_seconds);
+                self.of(lane, |lane| lane.queue_wait.observe(*waited_seconds));
+                match class {
+                    None => self.unclassed_queue_wait.observe(*waited_seconds),
+                    Some(class) => {
+                        self.vectors.class_queue_wait.with_label_values(&[class]).observe(*waited_seconds);
+                    }
+                }
             }
-            Event::Throttled { lane, per, .. } => {
-                let lane = self.lane(lane);
+            Event::Throttled { lane, per, .. } => self.of(lane, |lane| {
                 lane.throttled.inc();
                 self.vectors.attributed.with_label_values(&[lane.label.as_ref(), per.as_str()]).inc();
-            }
-            Event::Retried { lane, reason } => self.lane(lane).retried(*reason),
-            Event::Refused { lane, reason } => self.lane(lane).refused(*reason),
-            Event::Abandoned { lane } => self.lane(lane).abandoned.inc(),
-            Event::SignalIgnored { lane, .. } => self.lane(lane).signals_ignored.inc(),
+            }),
+            Event::Retried { lane, reason } => self.of(lane, |lane| lane.retried(*reason)),
+            Event::Refused { lane, reason } => self.of(lane, |lane| lane.refused(*reason)),
+            Event::Abandoned { lane } => self.of(lane, |lane| lane.abandoned.inc()),
+            Event::SignalIgnored { lane, .. } => self.of(lane, |lane| lane.signals_ignored.inc()),
             // Gauges at the next scrape.
             Event::LimitShared { .. }
             | Event::LimitParted { .. }
@@ -150,20 +164,18 @@ impl Metrics {
     }
 
     pub(super) fn attempt(&self, attempt: &Attempt) {
-        let lane = self.lane(&attempt.lane);
-        lane.responded(&self.vectors, attempt.status.map(|status| status.as_u16()));
-        lane.upstream_duration.observe(attempt.duration.as_secs_f64());
+        self.of(&attempt.lane, |lane| {
+            lane.responded(&self.vectors, attempt.status.map(|status| status.as_u16()));
+            lane.upstream_duration.observe(attempt.duration.as_secs_f64());
+        });
     }
 
     pub(super) fn exchange(&self, exchange: &Exchange) {
         if exchange.local_error == Some(ADMISSION_QUOTA) {
             self.admission_refused.inc();
         }
-        self.lane(&exchange.lane).answered(
-            &self.vectors,
-            method_label(&exchange.method),
-            exchange.status.as_u16(),
-        );
+        let (method, status) = (method_label(&exchange.method), exchange.status.as_u16());
+        self.of(&exchange.lane, |lane| lane.answered(&self.vectors, method, status));
     }
 
     pub(super) fn render(&self, lanes: &[LaneView], levels: &Levels) -> Result<String, prometheus::Error> {
@@ -180,8 +192,8 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
-    fn lane(&self, lane: &Arc<str>) -> Arc<LaneSeries> {
-        self.series.of(&self.vectors, if lane.is_empty() { &self.no_lane } else { lane })
+    fn of(&self, lane: &Arc<str>, act: impl FnOnce(&LaneSeries)) {
+        self.series.with(&self.vectors, if lane.is_empty() { &self.no_lane } else { lane }, act);
     }
 }
 
