@@ -26,12 +26,9 @@ pub(super) struct Metrics {
     vectors: Vectors,
     gauges: Gauges,
     admission_refused: IntCounter,
-<<<<<<< HEAD
     /// Of [`Vectors::class_queue_wait`], what belongs to no class: nearly all.
     unclassed_queue_wait: Histogram,
-=======
     settings: GaugeVec,
->>>>>>> main
     series: Series,
     /// For what happened before a request had a lane.
     no_lane: Arc<str>,
@@ -108,12 +105,8 @@ impl Metrics {
         )?;
         let bound = gauge(&registry, "tidegate_series_lanes_max", "Lane labels that may have series.")?;
         bound.set(signed(lanes_max));
-<<<<<<< HEAD
-        build_info(&registry)?;
         let unclassed_queue_wait = vectors.class_queue_wait.with_label_values(&[OTHER]);
-=======
         build::build_info(&registry)?;
->>>>>>> main
         Ok(Self {
             settings: build::settings(&registry)?,
             registry,
