@@ -69,10 +69,10 @@ use signals::Dialects;
 use sites::Sites;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 use tokio::sync::Semaphore;
 use tracked::Account;
@@ -211,13 +211,15 @@ impl Proxy {
     {
         let version = request.version();
         let mut account = Account::new(Arc::clone(&self.shared.observer), request.method().clone());
-        let answer = caught(self.shared.attempt(&self.clients, request, peer, &mut account))
-            .await
-            .unwrap_or_else(|error| {
-                tracing::debug!(blame = ?error.blame(), source = ?error.source, "{error}");
-                let local = Some(respond::status_of(error.kind).1);
-                Answer { response: respond::to_error(&error).map(Content::Whole), flight: None, local }
-            });
+        let result = {
+            let mut work = pin!(self.shared.attempt(&self.clients, request, peer, &mut account));
+            std::future::poll_fn(|cx| caught(work.as_mut(), cx)).await
+        };
+        let answer = result.unwrap_or_else(|error| {
+            tracing::debug!(blame = ?error.blame(), source = ?error.source, "{error}");
+            let local = Some(respond::status_of(error.kind).1);
+            Answer { response: respond::to_error(&error).map(Content::Whole), flight: None, local }
+        });
         finish(answer, account, version)
     }
 }
@@ -369,17 +371,16 @@ fn finish(answer: Answer, mut account: Account, version: Version) -> Response<Tr
     Response::from_parts(parts, body)
 }
 
-/// Turns a panic into an error of this request alone.
-async fn caught<T>(work: impl Future<Output = Result<T, ProxyError>>) -> Result<T, ProxyError> {
-    let mut work = pin!(work);
-    std::future::poll_fn(|cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
-        polled.unwrap_or_else(|_| {
-            tracing::error!("a request met a defect of Tidegate");
-            Poll::Ready(Err(ProxyError::new(ErrorKind::Internal, "Tidegate failed on this request.")))
-        })
+/// Turns a panic into an error of this request alone. The work stays where it is: it is large, and a future that takes
+/// another keeps room for it twice.
+fn caught<T>(
+    work: Pin<&mut impl Future<Output = Result<T, ProxyError>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<T, ProxyError>> {
+    catch_unwind(AssertUnwindSafe(|| work.poll(cx))).unwrap_or_else(|_| {
+        tracing::error!("a request met a defect of Tidegate");
+        Poll::Ready(Err(ProxyError::new(ErrorKind::Internal, "Tidegate failed on this request.")))
     })
-    .await
 }
 
 fn random() -> [u8; 4] {
