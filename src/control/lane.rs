@@ -4,6 +4,7 @@ use super::announcement::Announcement;
 use super::attribution::Passed;
 use super::burst::Burst;
 use super::command::Command;
+use super::kind::Kind;
 use super::law::{Answer, Law, Shift, Stamp};
 use super::learnt::Prior;
 use super::memory::Legacy;
@@ -310,6 +311,8 @@ pub(super) struct Lane {
     pub(super) told: Option<(f64, f64)>,
     /// What it got through lately.
     pub(super) passed: Passed,
+    /// What its refusals show of the limiter.
+    pub(super) kind: Kind,
 }
 
 impl Lane {
@@ -327,6 +330,7 @@ impl Lane {
             wake: f64::INFINITY,
             told: None,
             passed: Passed::default(),
+            kind: Kind::default(),
         }
     }
 

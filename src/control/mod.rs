@@ -18,6 +18,7 @@ mod event;
 mod inflight;
 mod jitter;
 mod key;
+mod kind;
 mod lane;
 mod lanes;
 mod law;

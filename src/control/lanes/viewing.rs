@@ -15,7 +15,7 @@ impl Lane {
         let paused = above.iter().map(|node| node.paused_seconds).fold(0.0, f64::max);
         let of_above = || above.iter().find_map(|node| Some((node.per, node.limit.clone()?)));
         let pace = self.node.pace().get();
-        let own = self.node.limit().map(|limit| (Level::Route, limit));
+        let own = self.node.limit().map(|limit| (Level::Route, self.kind.of(limit)));
         let (limit_per, limit) = own.or_else(of_above).unzip();
         LaneView {
             name: Arc::clone(&self.name),
