@@ -36,6 +36,8 @@ pub(super) struct Node {
     pause_until: f64,
     /// When the next one would have left before the phase was changed; infinite without such a change.
     unshifted: f64,
+    /// Since when something waits; infinite while nothing does.
+    waiting_since: f64,
     /// Requests sent whose exchange is not over.
     pub(super) in_flight: u32,
     /// What left up to then was another law's: its answers teach this one nothing.
@@ -53,15 +55,15 @@ struct Aside {
 
 impl Node {
     pub(super) fn new(law: Law, ceiling: Option<Quota>) -> Self {
-        let orders = Orders::new(ceiling);
         let never = f64::NEG_INFINITY;
         Self {
             law,
             pacer: Pacer::new(),
             burst: Burst::none(),
-            orders,
+            orders: Orders::new(ceiling),
             pause_until: never,
             unshifted: f64::INFINITY,
+            waiting_since: f64::INFINITY,
             in_flight: 0,
             since: never,
             mode: Mode::Adaptive,
@@ -96,7 +98,8 @@ impl Node {
         self.law.rate(now, waiting)
     }
 
-    fn waiting_for_law(&self, now: f64, waiting: usize) -> usize {
+    fn waiting_for_law(&mut self, now: f64, waiting: usize) -> usize {
+        self.waiting_since = if waiting == 0 { f64::INFINITY } else { self.waiting_since.min(now) };
         if self.orders.hold_back(now, &self.law) { 0 } else { waiting }
     }
 
@@ -139,8 +142,8 @@ impl Node {
         let law_paces = self.orders.pinned().is_none() && self.orders.pace(law) >= law;
         self.pacer.keep_phase(self.law.keeps_phase() && law_paces);
         let is_ahead = self.orders.pinned().is_none() && self.burst.is_ahead(now, &self.pacer, law);
-        self.pacer.take(now, self.orders.pinned().unwrap_or(law));
-        self.orders.take(now);
+        self.pacer.take(now, self.orders.pinned().unwrap_or(law), self.waiting_since);
+        self.orders.take(now, self.waiting_since);
         self.unshifted = f64::INFINITY;
         self.in_flight += 1;
         Stamp { is_ahead, ..self.law.sent(now, self.in_flight) }
@@ -297,6 +300,8 @@ impl Node {
 pub(super) struct Lane {
     pub(super) key: LaneKey,
     pub(super) index: u32,
+    /// Its route's place in the roster.
+    pub(super) family: usize,
     pub(super) name: Arc<str>,
     pub(super) node: Node,
     pub(super) queue: Queue,
@@ -320,6 +325,7 @@ impl Lane {
         Self {
             key,
             index,
+            family: 0,
             name,
             node,
             queue,
@@ -368,11 +374,6 @@ impl Lane {
         let Some((_, window)) = self.node.law.believes() else { return false };
         let past = (now - refused).rem_euclid(window);
         past.min(window - past) < 0.45 * self.node.pace().interval_seconds()
-    }
-
-    /// What it leaves to the next lane of its route, if it learnt something.
-    pub(super) fn legacy(&self) -> Option<Legacy> {
-        self.node.legacy(self.used_at)
     }
 
     /// Nothing waits and nothing flies.

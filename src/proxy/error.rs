@@ -58,6 +58,8 @@ pub(super) enum ErrorKind {
     TlsProtocol,
     /// The connection ended before the response head was complete.
     ConnectionTerminated,
+    /// The upstream takes nothing of the request.
+    WriteTimeout,
     /// No response head in time.
     ResponseTimeout,
     /// What came is not HTTP.
@@ -122,6 +124,7 @@ impl ErrorKind {
             | Self::TlsCertificate
             | Self::TlsProtocol
             | Self::ConnectionTerminated
+            | Self::WriteTimeout
             | Self::ResponseTimeout
             | Self::HttpProtocol => Blame::Upstream,
             Self::ConnectionLimit

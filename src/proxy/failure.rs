@@ -2,6 +2,7 @@
 
 use super::body::Replay;
 use super::error::{ErrorKind, ProxyError, find};
+use super::pool::Stalled;
 use super::sending::Sending;
 use crate::config::Upstream;
 use http::{Method, Request};
@@ -41,6 +42,13 @@ impl From<ProxyError> for Failed {
 pub(super) fn explain(error: hyper::Error, upstream: &Upstream) -> ProxyError {
     let (kind, detail) = if error.is_parse() || error.is_parse_too_large() {
         (ErrorKind::HttpProtocol, format!("{upstream} did not answer with valid HTTP: {error}."))
+    } else if find::<Stalled>(&error).is_some() {
+        (
+            ErrorKind::WriteTimeout,
+            format!(
+                "{upstream} took nothing of the request for too long. What it has may have been processed."
+            ),
+        )
     } else if let Some(tls) = find::<rustls::Error>(&error) {
         (ErrorKind::TlsProtocol, format!("TLS with {upstream} failed: {tls}."))
     } else if find::<h2::Error>(&error)

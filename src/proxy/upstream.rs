@@ -12,7 +12,7 @@ use super::dial::{self, Dial, Dialled, Names, Tower};
 use super::error::{ErrorKind, ProxyError};
 use super::failure::{Failed, ends_connection, explain};
 use super::headers;
-use super::pool::{Bounds, Housed, Lease, NoTurn, Place, Pool, Seat, Turn};
+use super::pool::{Bounds, Greeting, Housed, Lease, NoTurn, Place, Pool, Seat, Turn};
 use super::sending::Invite;
 use super::trust::{Trust, TrustError};
 use crate::config::{Config, ProxySettings, Upstream, UpstreamSettings};
@@ -113,7 +113,7 @@ impl Client {
     /// # Errors
     /// What went wrong, and what to do, in the words that a request would be answered with.
     pub async fn reach(&self) -> Result<(), String> {
-        let connected = self.dial_in_time().await;
+        let connected = self.in_time(self.dial()).await;
         connected.map(drop).map_err(|error| error.detail.into_owned())
     }
 
@@ -230,28 +230,34 @@ impl Client {
         Ok(response.map(|body| Arriving::new(body, Home::Seat { _seat: seat }, patience)))
     }
 
-    async fn dial_in_time(&self) -> Result<Dialled, ProxyError> {
-        let dial = self.shared.dial.dial(self.shared.origin.clone());
-        let Ok(dialled) = timeout(self.shared.settings.connect_timeout, dial).await else {
+    /// What `making` makes, unless it takes too long.
+    async fn in_time<T>(&self, making: impl Future<Output = Result<T, ProxyError>>) -> Result<T, ProxyError> {
+        timeout(self.shared.settings.connect_timeout, making).await.unwrap_or_else(|_| {
             let (kind, detail) = dial::timed_out(&self.shared.upstream.host_port());
-            return Err(ProxyError::new(kind, detail));
-        };
+            Err(ProxyError::new(kind, detail))
+        })
+    }
+
+    async fn dial(&self) -> Result<Dialled, ProxyError> {
+        let dialled = self.shared.dial.dial(self.shared.origin.clone()).await;
         dialled.map_err(|error| dial::explain(error, &self.shared.upstream))
     }
 
     /// Makes a connection where there is room for one.
-    async fn connect(&self, mut place: Place) -> Result<Line, ProxyError> {
-        let Dialled { stream, is_http2 } = match self.dial_in_time().await {
-            Ok(dialled) => dialled,
-            Err(error) => {
-                place.failed();
-                return Err(error);
-            }
+    async fn connect(&self, place: Place) -> Result<Line, ProxyError> {
+        let (room, making) = place.split();
+        let made = async {
+            let Dialled { stream, is_http2 } = self.dial().await?;
+            let stream = Housed::new(stream, room, self.shared.settings.upstream_write_stall);
+            let line = if is_http2 { self.speak_http2(stream).await } else { self.speak_http1(stream).await };
+            line.map_err(|error| explain(error, &self.shared.upstream))
         };
-        place.connected(is_http2);
-        let stream = Housed::new(stream, place);
-        let made = if is_http2 { self.speak_http2(stream).await } else { self.speak_http1(stream).await };
-        made.map_err(|error| explain(error, &self.shared.upstream))
+        let made = self.in_time(made).await;
+        match &made {
+            Ok(line) => making.done(matches!(line, Line::Http2(_))),
+            Err(_) => making.failed(),
+        }
+        made
     }
 
     async fn speak_http1(&self, stream: Housed) -> Result<Line, hyper::Error> {
@@ -260,15 +266,16 @@ impl Client {
     }
 
     async fn speak_http2(&self, stream: Housed) -> Result<Line, hyper::Error> {
+        let (greeting, greeted) = Greeting::new();
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(HTTP2_PING_INTERVAL)
             .initial_stream_window_size(HTTP2_STREAM_WINDOW)
             .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
             .max_header_list_size(HTTP2_HEADER_LIST_MAX)
-            .handshake(stream)
+            .handshake(stream.greeted(greeting))
             .await?;
-        Ok(Line::Http2(self.shared.pool.adopt_http2(sender, connection)))
+        Ok(Line::Http2(self.shared.pool.adopt_http2(sender, connection, greeted).await))
     }
 
     /// What a request is answered with that got no connection.

@@ -24,13 +24,13 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// A proxy with TLS, and the folder of its certificate.
-struct Secure {
+pub(crate) struct Secure {
     through: Through,
     folder: TempDir,
 }
 
 impl Secure {
-    fn to(origin: SocketAddr, handshake_timeout: Duration) -> Self {
+    pub(crate) fn to(origin: SocketAddr, handshake_timeout: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         issue(&folder);
         let mut config = Config::new(format!("http://{origin}").parse().unwrap());
@@ -43,7 +43,7 @@ impl Secure {
     }
 
     /// What trusts the certificate that is there now, and nothing else.
-    fn client(&self, protocols: &[&[u8]]) -> ClientConfig {
+    pub(crate) fn client(&self, protocols: &[&[u8]]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.folder.path().join("cert.pem")).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -54,7 +54,7 @@ impl Secure {
         config
     }
 
-    async fn connect(&self, config: &Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn connect(&self, config: &Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(self.through.address).await?;
         let name = ServerName::try_from("localhost").unwrap();
         TlsConnector::from(Arc::clone(config)).connect(name, stream).await

@@ -1,6 +1,6 @@
 //! HTTP/1.1 connections: each serves one exchange at a time, and is lent for it.
 
-use super::place::Housed;
+use super::housed::Housed;
 use super::{Pool, spawn};
 use crate::gate::clock;
 use crate::observe::ClosedBy;

@@ -1,6 +1,6 @@
 //! HTTP/2 connections: each serves as many requests at once as its peer allows.
 
-use super::place::Housed;
+use super::housed::Housed;
 use super::{Pool, State, spawn};
 use crate::gate::clock;
 use crate::observe::ClosedBy;
@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// A connection that takes requests. When it is dropped, it serves those that it has and then closes.
 #[derive(Debug)]
@@ -60,18 +61,14 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let is_awaited = {
-            let mut state = self.pool.lock();
+        self.pool.change(|state| {
             if let Some(line) = state.lines.iter_mut().find(|line| line.id == self.line) {
                 line.streams -= 1;
                 line.idle_since = clock::now();
-                self.pool.watch(&mut state);
+                let (end, _) = line.end(self.pool.bounds.http2_idle);
+                self.pool.watch(state, end);
             }
-            !state.waiting.is_empty()
-        };
-        if is_awaited {
-            self.pool.serve();
-        }
+        });
     }
 }
 
@@ -82,26 +79,32 @@ impl fmt::Debug for Seat {
 }
 
 impl Pool {
-    /// Takes a new connection into care: returns its first use.
-    pub(in crate::proxy) fn adopt_http2(
+    /// Takes a new connection into care, once the peer has told in `greeting` how much it takes: returns its first use.
+    pub(in crate::proxy) async fn adopt_http2(
         self: &Arc<Self>,
         sender: SendRequest<Sending>,
         connection: Connection<Housed, Sending, TokioExecutor>,
+        greeting: oneshot::Receiver<Option<u32>>,
     ) -> Seat {
-        let streams_max = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
-        let seat = {
+        let streams_max = Arc::new(AtomicUsize::new(usize::MAX));
+        let (id, end) = {
             let mut state = self.lock();
             state.counts.opened_http2 += 1;
-            let (id, end) = state.name(self.bounds.age);
-            let (sender, streams_max) = (sender.clone(), Arc::clone(&streams_max));
-            state.lines.push(Line { id, sender, streams_max, streams: 1, end, idle_since: clock::now() });
-            self.watch(&mut state);
-            id
+            state.name(self.bounds.age)
         };
-        spawn(drive(seat, connection, streams_max, Arc::downgrade(self)));
-        // Who waited for it.
-        self.serve();
-        Seat { sender, line: seat, pool: Arc::clone(self) }
+        let driver = drive(id, connection, Arc::clone(&streams_max), Arc::downgrade(self));
+        spawn(driver);
+        // Without a greeting the connection has ended: the first request on it finds out.
+        if let Ok(max) = greeting.await {
+            let max = max.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
+            streams_max.store(max.max(1), Ordering::Relaxed);
+        }
+        let mut state = self.lock();
+        let line =
+            Line { id, sender: sender.clone(), streams_max, streams: 1, end, idle_since: clock::now() };
+        state.lines.push(line);
+        self.watch(&mut state, end);
+        Seat { sender, line: id, pool: Arc::clone(self) }
     }
 
     /// A stream of the first connection that has one.
@@ -140,7 +143,8 @@ async fn drive(
 ) {
     let ended = poll_fn(|cx| {
         let polled = Pin::new(&mut connection).poll(cx);
-        streams_max.store(connection.current_max_send_streams(), Ordering::Relaxed);
+        // A peer that allows none for the moment gets one, which waits there.
+        streams_max.store(connection.current_max_send_streams().max(1), Ordering::Relaxed);
         polled
     })
     .await;

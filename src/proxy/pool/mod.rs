@@ -8,14 +8,18 @@
 //!
 //! Who finds neither a connection nor room for one waits in turn: whatever becomes free goes to whoever waits longest.
 
+mod greeting;
+mod housed;
 mod http1;
 mod http2;
 mod place;
 mod view;
 
+pub(super) use greeting::Greeting;
+pub(super) use housed::{Housed, Stalled};
 pub(super) use http1::Lease;
 pub(super) use http2::Seat;
-pub(super) use place::{Housed, Place};
+pub(super) use place::Place;
 
 use crate::config::ProxySettings;
 use crate::gate::clock;
@@ -24,8 +28,8 @@ use http2::Line;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
-use tokio::time::{sleep_until, timeout};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{timeout, timeout_at};
 use view::Counts;
 
 /// The connections of one shard to one upstream.
@@ -33,6 +37,8 @@ use view::Counts;
 pub(super) struct Pool {
     state: Mutex<State>,
     bounds: Bounds,
+    /// Something has to be closed earlier than the sweep thinks.
+    earlier: Notify,
 }
 
 /// How much there may be of what.
@@ -59,8 +65,8 @@ struct State {
     /// HTTP/2 connections that take requests.
     lines: Vec<Line>,
     waiting: VecDeque<Waiter>,
-    /// A task looks after what is idle.
-    is_swept: bool,
+    /// When a task looks after what is idle, if there is one.
+    sweep: Option<Instant>,
     /// Connections made so far; also their names.
     made: u64,
     counts: Counts,
@@ -126,11 +132,11 @@ impl Pool {
             idle: Vec::new(),
             lines: Vec::new(),
             waiting: VecDeque::new(),
-            is_swept: false,
+            sweep: None,
             made: 0,
             counts: Counts::default(),
         };
-        Self { state: Mutex::new(state), bounds }
+        Self { state: Mutex::new(state), bounds, earlier: Notify::new() }
     }
 
     /// A connection, or room to make one; waits for it if need be. With `anew`, it is none that was idle: such a one
@@ -205,22 +211,16 @@ impl Pool {
     fn put(self: &Arc<Self>, lease: Lease, until: Instant) {
         let (until, then) =
             if until < lease.end { (until, ClosedBy::Idle) } else { (lease.end, ClosedBy::Age) };
-        let is_awaited = {
-            let mut state = self.lock();
-            let is_awaited = !state.waiting.is_empty();
+        self.change(|state| {
             if until <= clock::now() {
                 lease.close(then);
-            } else if state.idle.len() < self.bounds.idle_max || is_awaited {
+            } else if state.idle.len() < self.bounds.idle_max || !state.waiting.is_empty() {
                 state.idle.push(Idle { lease, until, then });
-                self.watch(&mut state);
+                self.watch(state, until);
             } else {
                 lease.close(ClosedBy::Room);
             }
-            is_awaited
-        };
-        if is_awaited {
-            self.serve();
-        }
+        });
     }
 
     /// An HTTP/1.1 connection has ended.
@@ -230,11 +230,18 @@ impl Pool {
         state.counts.closed(by);
     }
 
-    /// Sees to it that what is idle is closed in time.
-    fn watch(self: &Arc<Self>, state: &mut State) {
-        if !state.is_swept {
-            state.is_swept = true;
-            spawn(sweep(Arc::downgrade(self)));
+    /// Sees to it that what is idle until `end` is closed then.
+    fn watch(self: &Arc<Self>, state: &mut State, end: Instant) {
+        match state.sweep {
+            None => {
+                state.sweep = Some(end);
+                spawn(sweep(Arc::downgrade(self), end));
+            }
+            Some(next) if end + SWEEP_PERIOD_MIN < next => {
+                state.sweep = Some(end);
+                self.earlier.notify_one();
+            }
+            Some(_) => (),
         }
     }
 
@@ -251,8 +258,20 @@ impl Pool {
         }
         let lines = state.lines.iter().map(|line| line.end(self.bounds.http2_idle).0);
         let next = state.idle.iter().map(|idle| idle.until).chain(lines).min();
-        state.is_swept = next.is_some();
-        next.map(|next| next.max(now + SWEEP_PERIOD_MIN))
+        state.sweep = next.map(|next| next.max(now + SWEEP_PERIOD_MIN));
+        state.sweep
+    }
+
+    /// Changes something, which may be what someone waits for.
+    fn change(self: &Arc<Self>, change: impl FnOnce(&mut State)) {
+        let is_awaited = {
+            let mut state = self.lock();
+            change(&mut state);
+            !state.waiting.is_empty()
+        };
+        if is_awaited {
+            self.serve();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -286,9 +305,15 @@ impl State {
     }
 }
 
-async fn sweep(pool: Weak<Pool>) {
-    while let Some(next) = pool.upgrade().and_then(|pool| pool.close_idle()) {
-        sleep_until(next.into()).await;
+/// Closes what has been idle for long enough, for the first time at `next`, until nothing is left that could be.
+async fn sweep(pool: Weak<Pool>, mut next: Instant) {
+    while let Some(pool) = pool.upgrade() {
+        if timeout_at(next.into(), pool.earlier.notified()).await.is_ok() {
+            next = pool.lock().sweep.unwrap_or(next);
+            continue;
+        }
+        let Some(later) = pool.close_idle() else { return };
+        next = later;
     }
 }
 
