@@ -381,21 +381,6 @@ impl Lane {
         self.queue.len() == 0 && self.node.in_flight == 0
     }
 
-    /// Seconds until a ticket behind `ahead` others would leave; `None` while the pace is still being found, and in a
-    /// pause without end.
-    pub(super) fn predicted_wait(&self, shared: &Shared, now: f64, ahead: f64) -> Option<f64> {
-        let pause = (self.node.paused_until() - now).max(0.0);
-        if pause.is_infinite() || self.node.lets_all(now) {
-            return None;
-        }
-        let own = (!self.node.is_starting()).then(|| pause + ahead * self.node.pace().interval_seconds());
-        let above = shared.part(&self.key, self.index, now).map(|(pace, pause)| pause + ahead / pace);
-        match (own, above) {
-            (Some(own), Some(above)) => Some(own.max(above)),
-            (own, above) => own.or(above),
-        }
-    }
-
     /// The end of the longest pause that has one, its own or that of a node above it.
     pub(super) fn pause_end(&self, shared: &Shared) -> f64 {
         self.node.pause_end().max(shared.pause_end(&self.key, self.index))
