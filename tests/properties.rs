@@ -17,8 +17,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate::control::{
-    ClassId, ClassSettings, Command, CredentialHash, Event, Hint, LaneKey, Lanes, LanesSettings, LawName,
-    Level, Outcome, Pacer, Quota, Rate, RefusalReason, Report, Settled, Step, Ticket, TicketId,
+    ClassId, ClassSettings, Command, CredentialHash, Entered, Event, Hint, LaneKey, Lanes, LanesSettings,
+    LawName, Level, Outcome, Pacer, Quota, Rate, RefusalReason, Report, Settled, Step, Ticket, TicketId,
 };
 
 /// One thing that the outside may do.
@@ -142,6 +142,8 @@ struct Watched {
     paused: BTreeMap<Arc<str>, Duration>,
     transcript: Vec<String>,
     drained: bool,
+    /// Requests go by where they may, as at the gate.
+    enters: bool,
 }
 
 impl Watched {
@@ -157,6 +159,7 @@ impl Watched {
             paused: BTreeMap::new(),
             transcript: Vec::new(),
             drained: false,
+            enters: false,
         }
     }
 
@@ -169,11 +172,21 @@ impl Watched {
             Op::Submit { key: number, class, deadline_ms } => {
                 let deadline = self.at() + Duration::from_millis(u64::from(*deadline_ms));
                 let ticket = Ticket { class: ClassId(*class), ..Ticket::until(deadline) };
-                match self.lanes.submit(self.at(), &key(*number), ticket) {
-                    Ok((id, lane)) => {
+                let (at, key) = (self.at(), key(*number));
+                let entered = if self.enters {
+                    self.lanes.enter(at, &key, ticket)
+                } else {
+                    let submitted = self.lanes.submit(at, &key, ticket);
+                    submitted.map(|(id, lane)| Entered { id, lane, started: false })
+                };
+                match entered {
+                    Ok(Entered { id, lane, started }) => {
                         assert!(!self.drained, "nothing new while draining");
                         self.lane_of.insert(id, Arc::clone(&lane));
                         assert!(self.waiting.insert(id, lane).is_none(), "a ticket's name is its own");
+                        if started {
+                            self.started(id);
+                        }
                     }
                     Err(refusal) => {
                         assert!(refusal.retry_after >= Duration::from_secs(1));
@@ -255,13 +268,7 @@ impl Watched {
     fn pump(&mut self) {
         for _ in 0..10_000 {
             match self.lanes.poll(self.at()) {
-                Step::Start(id) => {
-                    assert!(self.waiting.remove(&id).is_some(), "only what waits starts, and once");
-                    let paused = self.paused.get(&self.lane_of[&id]).copied().unwrap_or_default();
-                    assert!(self.now + Duration::from_micros(1) >= paused, "a paused lane starts nothing");
-                    self.started.insert(id);
-                    self.transcript.push(format!("{:?} start {id:?}", self.now));
-                }
+                Step::Start(id) => self.started(id),
                 Step::Expire(id, refusal) => {
                     assert!(self.waiting.remove(&id).is_some(), "only what waits expires, and once");
                     assert!(self.drained || refusal.reason == RefusalReason::Deadline);
@@ -279,6 +286,14 @@ impl Watched {
             }
         }
         panic!("poll never waits");
+    }
+
+    fn started(&mut self, id: TicketId) {
+        assert!(self.waiting.remove(&id).is_some(), "only what waits starts, and once");
+        let paused = self.paused.get(&self.lane_of[&id]).copied().unwrap_or_default();
+        assert!(self.now + Duration::from_micros(1) >= paused, "a paused lane starts nothing");
+        self.started.insert(id);
+        self.transcript.push(format!("{:?} start {id:?}", self.now));
     }
 
     fn tell(&mut self) {
@@ -360,6 +375,21 @@ proptest! {
             })
             .collect();
         prop_assert_eq!(&transcripts[0], &transcripts[1]);
+    }
+
+    /// To go by is to take a place and be let go: the same happens, and the same is known afterwards.
+    #[test]
+    fn who_goes_by_leaves_no_other_traces(law in law(), ops in ops()) {
+        let epoch = Instant::now();
+        let played = |enters: bool| {
+            let mut watched = Watched { enters, ..Watched::new(settings(law), epoch) };
+            for op in &ops {
+                watched.run(op);
+            }
+            let views = watched.lanes.snapshot(watched.at());
+            (watched.transcript, views)
+        };
+        prop_assert_eq!(played(true), played(false));
     }
 
     /// Nothing happens before the moment that `Wait` names.
@@ -515,7 +545,7 @@ proptest! {
             let ours = pacer.ready_at(rate) <= now + 1e-9;
             prop_assert_eq!(ours, oracle.check().is_ok(), "at {} ms", millis);
             if ours {
-                pacer.take(now, rate);
+                pacer.take(now, rate, now);
             }
         }
     }

@@ -25,6 +25,7 @@ const CI: &str = include_str!("../.ci/run");
 const ALIASES: &str = include_str!("../.cargo/config.toml");
 const PLAN: &str = include_str!("jmeter/messages.jmx");
 const LAWS: &str = include_str!("../benches/law/README.md");
+const COSTS: &str = include_str!("../benches/proxy/README.md");
 const METRICS: &str = concat!(
     include_str!("../src/telemetry/metrics/mod.rs"),
     include_str!("../src/telemetry/metrics/announced.rs"),
@@ -123,18 +124,30 @@ fn the_metrics_table_is_complete() {
     );
 }
 
-/// The rows of the README are those of the bench's report. `UPDATE=1` writes them anew.
+/// The rows of the README are those of the benches' reports. `UPDATE=1` writes them anew.
 #[test]
-fn the_laws_are_those_of_the_report() {
-    let renewed = with_laws_of(README, LAWS);
+fn the_laws_and_the_costs_are_those_of_the_reports() {
+    let renewed = with_tables_of(&with_laws_of(README, LAWS), COSTS);
     if std::env::var("UPDATE").is_ok() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
         return std::fs::write(path, renewed).unwrap();
     }
     assert!(README.lines().filter(|line| line.starts_with("| P")).count() >= 13, "every benchmark");
+    assert!(README.lines().filter(|line| line.starts_with("| GET")).count() >= 8, "every size and protocol");
     for (here, report) in README.lines().zip(renewed.lines()) {
         assert_eq!(here, report, "not as in the report; UPDATE=1 writes it anew");
     }
+    assert_eq!(README.lines().count(), renewed.lines().count(), "UPDATE=1 writes it anew");
+}
+
+#[test]
+fn a_table_that_a_report_has_by_the_same_title_is_the_report_s() {
+    let report = "**Costs**\n\n| | A |\n| --- | --- |\n| x | 1 |\n| y | 2 |\n\n**Other**\n\n| | B |\n";
+    let text = "t\n**Costs**\n\n| | A |\n| x | 3 |\n\n**Own**\n\n| | C |\nend\n";
+    assert_eq!(
+        with_tables_of(text, report),
+        "t\n**Costs**\n\n| | A |\n| --- | --- |\n| x | 1 |\n| y | 2 |\n\n**Own**\n\n| | C |\nend\n"
+    );
 }
 
 #[test]
@@ -303,6 +316,30 @@ fn with_laws_of(text: &str, report: &str) -> String {
         };
         renewed.push_str(&line);
         renewed.push('\n');
+    }
+    renewed
+}
+
+/// `text` with the tables that stand in `report` under the same title, which is a line in bold.
+fn with_tables_of(text: &str, report: &str) -> String {
+    let table_under = |title: &str| -> Vec<&str> {
+        let under = report.lines().skip_while(|line| *line != title).skip(2);
+        under.take_while(|line| line.starts_with('|')).collect()
+    };
+    let mut renewed = String::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        renewed.push_str(line);
+        renewed.push('\n');
+        let table = if line.starts_with("**") { table_under(line) } else { Vec::new() };
+        if table.is_empty() {
+            continue;
+        }
+        while lines.next_if(|line| line.is_empty() || line.starts_with('|')).is_some() {}
+        for line in std::iter::once("").chain(table).chain([""]) {
+            renewed.push_str(line);
+            renewed.push('\n');
+        }
     }
     renewed
 }

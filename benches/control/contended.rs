@@ -53,7 +53,7 @@ fn nanoseconds(threads: usize, requests: usize, shared: bool) -> f64 {
 }
 
 /// One request, from its entering to the end of its flight; nothing paces it.
-fn pass(gate: &Gate, key: &tidegate::control::LaneKey) {
+pub(crate) fn pass(gate: &Gate, key: &tidegate::control::LaneKey) {
     let ticket = Ticket::until(Instant::now() + Duration::from_mins(2));
     let turn = pin!(gate.enter(key, ticket).unwrap().turn());
     let mut turn = turn;
@@ -65,7 +65,7 @@ fn pass(gate: &Gate, key: &tidegate::control::LaneKey) {
             Poll::Pending => std::thread::yield_now(),
         }
     };
-    match pass.settle(&Told::new(Outcome::Accepted, true)) {
+    match pass.settle(Instant::now(), &Told::new(Outcome::Accepted, true)) {
         Verdict::Answer(flight) => drop(flight),
         Verdict::Again(_) => panic!("it was accepted"),
     }

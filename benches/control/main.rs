@@ -1,7 +1,8 @@
 //! What the gate costs, and how exact it is: decisions, contention, memory and the jitter of releases.
 //!
-//! `cargo bench --bench control` prints its tables and writes them as target/control.md and target/control.json;
-//! `cargo test --benches` runs it briefly. Absolute times are the machine's: what to watch are the ratios, and what a
+//! `cargo bench --bench control` prints its tables and writes them as target/control.md and target/control.json; after
+//! `--` it takes the parts that are wanted: decide, contended, allocated, queued, release. `cargo test --benches` runs it
+//! briefly. Absolute times are the machine's: what to watch are the ratios, and what a
 //! hundred thousand waiting ones change.
 
 #![expect(
@@ -11,6 +12,7 @@
     reason = "a bench reads the clock, starts its threads, may panic, and prints its tables"
 )]
 
+mod allocated;
 mod contended;
 mod decide;
 mod queued;
@@ -20,14 +22,27 @@ mod report;
 use report::Report;
 use tidegate::control::{CredentialHash, LaneKey};
 
+/// Fills its tables; with `true` it only shows that it runs.
+type Part = fn(bool, &mut Report);
+
 fn main() {
     // Under `cargo test` only: does it run?
     let quick = !std::env::args().any(|argument| argument == "--bench");
+    let parts: [(&str, Part); 5] = [
+        ("decide", decide::run),
+        ("contended", contended::run),
+        ("allocated", allocated::run),
+        ("queued", queued::run),
+        ("release", release::run),
+    ];
+    let is_named = |part: &str| std::env::args().any(|argument| argument == part);
+    let all = !parts.iter().any(|(part, _)| is_named(part));
     let mut report = Report::default();
-    decide::run(quick, &mut report);
-    contended::run(quick, &mut report);
-    queued::run(quick, &mut report);
-    release::run(quick, &mut report);
+    for (part, run) in parts {
+        if all || is_named(part) {
+            run(quick, &mut report);
+        }
+    }
     println!("{}", report.markdown());
     if !quick {
         report.write();

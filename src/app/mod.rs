@@ -89,6 +89,7 @@ impl App {
         let identity = config.tls.as_ref().map(Identity::load).transpose()?;
 
         let telemetry = Arc::new(Telemetry::new()?);
+        telemetry.settings(&config.numbers());
         let observer: Arc<dyn Observer> = Arc::clone(&telemetry) as _;
         let memory = state_file(&config);
         let gate = Gate::new(lanes(&config, memory.as_deref()), Arc::clone(&observer));

@@ -5,7 +5,7 @@ use super::problem::Origin;
 use super::reader::Reader;
 use super::token::token;
 use super::value::{address, bytes, count, headroom, parsed, text, time, truth, word};
-use super::{AdmissionSettings, Config, ForwardedMode, Network, ReplayPolicy, TlsSettings};
+use super::{AdmissionSettings, Config, ForwardedMode, Http2Settings, Network, ReplayPolicy, TlsSettings};
 use crate::control::{LawName, LawSettings, Mode, Quota, Shape};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,18 +55,29 @@ fn listen(table: &mut Reader<'_>, config: &mut Config) {
     table.set(&mut config.shards, "shards", count(0..=256));
     table.set(&mut proxy.head_timeout, "head_timeout", time(BRIEF..=HOUR));
     table.set(&mut proxy.keep_alive_idle, "keep_alive_idle", time(BRIEF..=DAY));
-    table.set(&mut proxy.http2_idle, "http2_idle", time(BRIEF..=DAY));
-    table.set(&mut proxy.http2_streams_max, "http2_streams_max", count(1..=10_000_u32));
     table.set(&mut proxy.body_idle, "body_idle", time(BRIEF..=DAY));
     table.set(&mut proxy.body_rate_min, "body_rate_min", count(0..=1_000_000_u32));
     table.set(&mut proxy.write_stall, "write_stall", time(BRIEF..=DAY));
     table.set(&mut proxy.head_bytes_max, "head_bytes_max", bytes(8 << 10..=1 << 20));
     table.set(&mut proxy.fields_max, "fields_max", count(10..=10_000));
     table.set(&mut proxy.chunk_line_bytes_max, "chunk_line_bytes_max", bytes(32..=64 << 10));
+    table.table("http2", |table| http2(table, &mut config.proxy.http2));
     table.table("tls", |table| {
         table.set(&mut config.proxy.handshake_timeout, "handshake_timeout", time(BRIEF..=HOUR));
         config.tls = tls(table);
     });
+}
+
+fn http2(table: &mut Reader<'_>, http2: &mut Http2Settings) {
+    table.set(&mut http2.idle, "idle", time(BRIEF..=DAY));
+    table.set(&mut http2.streams_max, "streams_max", count(1..=10_000));
+    table.set(&mut http2.stream_window, "stream_window", bytes(1 << 10..=16 << 20));
+    // Less than what every connection begins with cannot be had (RFC 9113 6.9.2).
+    table.set(&mut http2.connection_window, "connection_window", bytes(64 << 10..=256 << 20));
+    table.set(&mut http2.head_bytes_max, "head_bytes_max", bytes(4 << 10..=1 << 20));
+    table.set(&mut http2.resets_max, "resets_max", count(0..=10_000));
+    table.set(&mut http2.faults_max, "faults_max", count(0..=1_000_000));
+    table.set(&mut http2.control_bytes_max, "control_bytes_max", bytes(64 << 10..=1 << 30));
 }
 
 /// A certificate and its key, or neither.

@@ -2,10 +2,12 @@
 
 mod duration;
 mod forwarded;
+mod http2;
 mod keys;
 mod lists;
 mod load;
 mod log;
+mod numbers;
 mod pattern;
 mod problem;
 mod reader;
@@ -18,6 +20,7 @@ mod value;
 
 pub use duration::{DurationError, duration};
 pub use forwarded::{ForwardedMode, ForwardedSettings, Network, NetworkError};
+pub use http2::Http2Settings;
 pub use load::{DEFAULTS, Flag, Loaded, Sources, load};
 pub use log::{LogFormat, LogLevel, LogSettings};
 pub use pattern::{PathPattern, PatternError};
@@ -147,8 +150,6 @@ pub struct ProxySettings {
     pub handshake_timeout: Duration,
     /// A kept connection without a request is closed after this long.
     pub keep_alive_idle: Duration,
-    /// A kept HTTP/2 connection without a request is closed after this long.
-    pub http2_idle: Duration,
     /// A request body that brings nothing for this long ends its request (408).
     pub body_idle: Duration,
     /// Bytes per second that a request body brings at least, on average over [`Self::body_idle`], or its request ends
@@ -156,8 +157,8 @@ pub struct ProxySettings {
     pub body_rate_min: u32,
     /// A client that takes nothing of its response for this long is cut.
     pub write_stall: Duration,
-    /// Requests at once on one HTTP/2 connection; a client waits with further ones.
-    pub http2_streams_max: u32,
+    /// What one HTTP/2 connection may do.
+    pub http2: Http2Settings,
     /// Largest request head in bytes.
     pub head_bytes_max: usize,
     /// Fields in an HTTP/1.1 request's head at most, and in its trailers.
@@ -211,11 +212,10 @@ impl Default for ProxySettings {
             head_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
             keep_alive_idle: Duration::from_secs(75),
-            http2_idle: Duration::from_mins(5),
             body_idle: Duration::from_secs(30),
             body_rate_min: 500,
             write_stall: Duration::from_secs(30),
-            http2_streams_max: 100,
+            http2: Http2Settings::default(),
             head_bytes_max: 64 * 1024,
             fields_max: 100,
             chunk_line_bytes_max: 1_024,

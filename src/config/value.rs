@@ -67,12 +67,16 @@ pub(super) fn time(range: RangeInclusive<Duration>) -> impl Fn(&Value) -> Result
 }
 
 /// A size in bytes in `range`.
-pub(super) fn bytes(range: RangeInclusive<usize>) -> impl Fn(&Value) -> Result<usize, String> {
+pub(super) fn bytes<T>(range: RangeInclusive<usize>) -> impl Fn(&Value) -> Result<T, String>
+where
+    T: TryFrom<usize>,
+{
     let (least, most) = (size::shown(*range.start()), size::shown(*range.end()));
     move |value| {
         let written = text(value, "64KiB")?;
         let size = size(written).map_err(|error| error.to_string())?;
-        in_range(&range, size, || format!("{written:?} is out of range: write from {least} to {most}"))
+        let beyond = || format!("{written:?} is out of range: write from {least} to {most}");
+        in_range(&range, size, beyond).and_then(|size| T::try_from(size).map_err(|_| beyond()))
     }
 }
 

@@ -4,6 +4,7 @@ use super::announcement::Announcement;
 use super::attribution::Passed;
 use super::burst::Burst;
 use super::command::Command;
+use super::kind::Kind;
 use super::law::{Answer, Law, Shift, Stamp};
 use super::learnt::Prior;
 use super::memory::Legacy;
@@ -35,6 +36,8 @@ pub(super) struct Node {
     pause_until: f64,
     /// When the next one would have left before the phase was changed; infinite without such a change.
     unshifted: f64,
+    /// Since when something waits; infinite while nothing does.
+    waiting_since: f64,
     /// Requests sent whose exchange is not over.
     pub(super) in_flight: u32,
     /// What left up to then was another law's: its answers teach this one nothing.
@@ -52,15 +55,15 @@ struct Aside {
 
 impl Node {
     pub(super) fn new(law: Law, ceiling: Option<Quota>) -> Self {
-        let orders = Orders::new(ceiling);
         let never = f64::NEG_INFINITY;
         Self {
             law,
             pacer: Pacer::new(),
             burst: Burst::none(),
-            orders,
+            orders: Orders::new(ceiling),
             pause_until: never,
             unshifted: f64::INFINITY,
+            waiting_since: f64::INFINITY,
             in_flight: 0,
             since: never,
             mode: Mode::Adaptive,
@@ -95,7 +98,8 @@ impl Node {
         self.law.rate(now, waiting)
     }
 
-    fn waiting_for_law(&self, now: f64, waiting: usize) -> usize {
+    fn waiting_for_law(&mut self, now: f64, waiting: usize) -> usize {
+        self.waiting_since = if waiting == 0 { f64::INFINITY } else { self.waiting_since.min(now) };
         if self.orders.hold_back(now, &self.law) { 0 } else { waiting }
     }
 
@@ -138,8 +142,8 @@ impl Node {
         let law_paces = self.orders.pinned().is_none() && self.orders.pace(law) >= law;
         self.pacer.keep_phase(self.law.keeps_phase() && law_paces);
         let is_ahead = self.orders.pinned().is_none() && self.burst.is_ahead(now, &self.pacer, law);
-        self.pacer.take(now, self.orders.pinned().unwrap_or(law));
-        self.orders.take(now);
+        self.pacer.take(now, self.orders.pinned().unwrap_or(law), self.waiting_since);
+        self.orders.take(now, self.waiting_since);
         self.unshifted = f64::INFINITY;
         self.in_flight += 1;
         Stamp { is_ahead, ..self.law.sent(now, self.in_flight) }
@@ -296,6 +300,8 @@ impl Node {
 pub(super) struct Lane {
     pub(super) key: LaneKey,
     pub(super) index: u32,
+    /// Its route's place in the roster.
+    pub(super) family: usize,
     pub(super) name: Arc<str>,
     pub(super) node: Node,
     pub(super) queue: Queue,
@@ -310,6 +316,8 @@ pub(super) struct Lane {
     pub(super) told: Option<(f64, f64)>,
     /// What it got through lately.
     pub(super) passed: Passed,
+    /// What its refusals show of the limiter.
+    pub(super) kind: Kind,
 }
 
 impl Lane {
@@ -317,6 +325,7 @@ impl Lane {
         Self {
             key,
             index,
+            family: 0,
             name,
             node,
             queue,
@@ -327,6 +336,7 @@ impl Lane {
             wake: f64::INFINITY,
             told: None,
             passed: Passed::default(),
+            kind: Kind::default(),
         }
     }
 
@@ -366,29 +376,9 @@ impl Lane {
         past.min(window - past) < 0.45 * self.node.pace().interval_seconds()
     }
 
-    /// What it leaves to the next lane of its route, if it learnt something.
-    pub(super) fn legacy(&self) -> Option<Legacy> {
-        self.node.legacy(self.used_at)
-    }
-
     /// Nothing waits and nothing flies.
     pub(super) fn is_idle(&self) -> bool {
         self.queue.len() == 0 && self.node.in_flight == 0
-    }
-
-    /// Seconds until a ticket behind `ahead` others would leave; `None` while the pace is still being found, and in a
-    /// pause without end.
-    pub(super) fn predicted_wait(&self, shared: &Shared, now: f64, ahead: f64) -> Option<f64> {
-        let pause = (self.node.paused_until() - now).max(0.0);
-        if pause.is_infinite() || self.node.lets_all(now) {
-            return None;
-        }
-        let own = (!self.node.is_starting()).then(|| pause + ahead * self.node.pace().interval_seconds());
-        let above = shared.part(&self.key, self.index, now).map(|(pace, pause)| pause + ahead / pace);
-        match (own, above) {
-            (Some(own), Some(above)) => Some(own.max(above)),
-            (own, above) => own.or(above),
-        }
     }
 
     /// The end of the longest pause that has one, its own or that of a node above it.

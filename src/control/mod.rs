@@ -15,9 +15,11 @@ mod attribution;
 mod burst;
 mod command;
 mod event;
+mod hash;
 mod inflight;
 mod jitter;
 mod key;
+mod kind;
 mod lane;
 mod lanes;
 mod law;
@@ -40,11 +42,11 @@ mod turns;
 pub use announcement::{AnnouncedBy, Announcement};
 pub use command::Command;
 pub use event::{Event, RefusalReason, RetryReason};
-use learnt::Prior;
-
+pub use hash::{NameHash, NameHashes};
 pub use key::{CredentialHash, LaneKey, Level};
 pub use lanes::Lanes;
 pub use law::LawName;
+use learnt::Prior;
 pub use memory::{Memory, MemoryNumber};
 pub use outcome::{Hint, Outcome, Report};
 pub use pacer::Pacer;
@@ -53,6 +55,6 @@ pub use settings::{
     ClassSettings, LaneRule, LanesSettings, LawSettings, Mode, QueueSettings, RetrySettings, Shape,
 };
 pub use ticket::{
-    AnnouncedView, ClassId, ClassView, LaneView, LimitModel, LimitSource, LimitView, NodeOrigin, NodeView,
-    Refusal, Settled, Step, Ticket, TicketHasher, TicketId, Tickets,
+    AnnouncedView, ClassId, ClassView, Entered, LaneView, LimitModel, LimitSource, LimitView, NodeOrigin,
+    NodeView, Refusal, Settled, Step, Ticket, TicketHasher, TicketId, Tickets,
 };

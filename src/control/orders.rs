@@ -83,10 +83,10 @@ impl Orders {
         ceiling.unwrap_or(f64::NEG_INFINITY).max(self.paused_until)
     }
 
-    /// One leaves.
-    pub(super) fn take(&mut self, now: f64) {
+    /// One leaves, where something has waited since `since`.
+    pub(super) fn take(&mut self, now: f64, since: f64) {
         if let Some(ceiling) = &mut self.ceiling {
-            ceiling.pacer.take(now, ceiling.quota.rate());
+            ceiling.pacer.take(now, ceiling.quota.rate(), since);
         }
     }
 

@@ -102,6 +102,11 @@ impl Shared {
         self.nodes.remove(&part_of(level, key))
     }
 
+    /// There are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
     /// The node at `level` of the path of a lane, if it is below one.
     pub(super) fn get(&mut self, level: Level, key: &LaneKey, lane: u32) -> Option<&mut Above> {
         if self.nodes.is_empty() {

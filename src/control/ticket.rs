@@ -58,6 +58,17 @@ impl Hasher for TicketHasher {
     }
 }
 
+/// A request that came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entered {
+    /// The ticket's name.
+    pub id: TicketId,
+    /// The lane's.
+    pub lane: Arc<str>,
+    /// It has gone by: send it. Else it waits for its [`Step::Start`].
+    pub started: bool,
+}
+
 /// What to do now.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {

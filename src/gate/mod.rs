@@ -15,11 +15,14 @@ pub use pass::{Flight, Pass, Verdict, Waiting};
 pub use quota::{Caller, Quotas};
 
 use crate::control::{
-    Command, Event, LaneKey, LaneView, Lanes, Memory, Refusal, Report, Settled, Step, Ticket, TicketId,
-    Tickets,
+    Command, Entered, Event, LaneKey, LaneView, Lanes, Memory, Refusal, Report, Settled, Step, Ticket,
+    TicketId, Tickets,
 };
 use crate::observe::Observer;
+use pass::Grant;
+use std::array;
 use std::fmt;
+use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::{Notify, oneshot};
@@ -51,16 +54,15 @@ impl Gate {
         Self { shared: Arc::new(Shared { state: Mutex::new(state), observer, wake: Notify::new() }) }
     }
 
-    /// Takes a place in the queue of `key`'s lane.
+    /// Takes a place in the queue of `key`'s lane; where nobody waits and one may go, the turn is here at once.
     ///
     /// # Errors
     /// A [`Refusal`] when the queue is full, the deadline cannot be met, or the program drains.
     pub fn enter(&self, key: &LaneKey, ticket: Ticket) -> Result<Waiting, Refusal> {
-        let (give, grant) = oneshot::channel();
-        self.with(|state, now| {
-            let (id, lane) = state.lanes.submit(now, key, ticket)?;
-            state.waiting.insert(id, give);
-            Ok(pass::waiting(self.clone(), id, lane, grant))
+        self.with(clock::now(), |state, now| {
+            let Entered { id, lane, started } = state.lanes.enter(now, key, ticket)?;
+            let grant = if started { Grant::Given } else { Grant::Later(state.wait(id)) };
+            Ok(pass::waiting(self.clone(), id, lane, grant, now))
         })
     }
 
@@ -76,12 +78,12 @@ impl Gate {
 
     /// Carries out an operator's order; false when no lane is called `name`.
     pub fn command(&self, name: &str, command: Command) -> bool {
-        self.with(|state, now| state.lanes.command(now, name, command))
+        self.with(clock::now(), |state, now| state.lanes.command(now, name, command))
     }
 
     /// From now on serves only what can be sent before `until`, and refuses the rest at once.
     pub fn drain(&self, until: Instant) {
-        self.with(|state, now| state.lanes.drain(now, until));
+        self.with(clock::now(), |state, now| state.lanes.drain(now, until));
     }
 
     /// Hands out passes when their time has come. Runs for as long as the gate is used.
@@ -89,7 +91,7 @@ impl Gate {
         loop {
             let next = self.lock().armed;
             tokio::select! {
-                () = timer.sleep_until(next) => self.with(|_, _| ()),
+                () = timer.sleep_until(next) => self.with(clock::now(), |_, _| ()),
                 () = self.shared.wake.notified() => (),
             }
         }
@@ -97,45 +99,44 @@ impl Gate {
 
     fn settle(
         &self,
+        now: Instant,
         id: TicketId,
         report: &Report,
     ) -> (Settled, Option<oneshot::Receiver<Result<(), Refusal>>>) {
-        self.with(|state, now| match state.lanes.settle(now, id, report) {
-            Settled::Again => {
-                let (give, grant) = oneshot::channel();
-                state.waiting.insert(id, give);
-                (Settled::Again, Some(grant))
-            }
+        self.with(now, |state, now| match state.lanes.settle(now, id, report) {
+            Settled::Again => (Settled::Again, Some(state.wait(id))),
             Settled::Answer => (Settled::Answer, None),
         })
     }
 
-    fn leave(&self, id: TicketId, sent: bool) {
-        self.with(|state, now| {
-            state.waiting.remove(&id);
-            if sent { state.lanes.release(now, id) } else { state.lanes.cancel(now, id) }
+    fn leave(&self, now: Instant, id: TicketId, sent: bool) {
+        self.with(now, |state, now| {
+            if sent {
+                state.lanes.release(now, id);
+            } else {
+                state.waiting.remove(&id);
+                state.lanes.cancel(now, id);
+            }
         });
     }
 
     /// Runs `act` on the state, then hands out what has become due, then tells the observer.
-    fn with<T>(&self, act: impl FnOnce(&mut State, Instant) -> T) -> T {
-        let now = clock::now();
+    fn with<T>(&self, now: Instant, act: impl FnOnce(&mut State, Instant) -> T) -> T {
         let mut state = self.lock();
         let result = act(&mut state, now);
         let sooner = state.hand_out(now);
-        let mut events = Vec::new();
-        while let Some(event) = state.lanes.next_event() {
-            events.push(event);
-        }
+        // What one request makes happen has room here: it costs no allocation.
+        let first: [Option<Event>; 3] = array::from_fn(|_| state.lanes.next_event());
+        let others: Vec<Event> = iter::from_fn(|| state.lanes.next_event()).collect();
         drop(state);
         if sooner {
             self.shared.wake.notify_one();
         }
-        self.tell(&events);
+        self.tell(first.iter().flatten().chain(&others));
         result
     }
 
-    fn tell(&self, events: &[Event]) {
+    fn tell<'a>(&self, events: impl Iterator<Item = &'a Event>) {
         for event in events {
             self.shared.observer.event(event);
         }
@@ -148,6 +149,13 @@ impl Gate {
 }
 
 impl State {
+    /// The way on which a ticket that waits is told of its turn.
+    fn wait(&mut self, id: TicketId) -> oneshot::Receiver<Result<(), Refusal>> {
+        let (give, grant) = oneshot::channel();
+        self.waiting.insert(id, give);
+        grant
+    }
+
     /// Grants what is due; says whether the next wake-up moved closer than the driver knows.
     fn hand_out(&mut self, now: Instant) -> bool {
         let next = loop {

@@ -4,9 +4,10 @@
 //! at no cost, a pass that was used counts as ignored, a flight ends. So a future that is dropped because its
 //! client left needs no other care.
 
-use super::Gate;
+use super::{Gate, clock};
 use crate::control::{Refusal, Report, Settled, TicketId};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// A place in a lane's queue.
@@ -14,7 +15,16 @@ use tokio::sync::oneshot;
 #[derive(Debug)]
 pub struct Waiting {
     seat: Seat,
-    grant: oneshot::Receiver<Result<(), Refusal>>,
+    grant: Grant,
+    since: Instant,
+}
+
+/// How the turn comes.
+#[derive(Debug)]
+pub(super) enum Grant {
+    /// It is here.
+    Given,
+    Later(oneshot::Receiver<Result<(), Refusal>>),
 }
 
 /// The right to send one request now.
@@ -22,6 +32,7 @@ pub struct Waiting {
 #[derive(Debug)]
 pub struct Pass {
     seat: Seat,
+    given: Instant,
 }
 
 /// A request whose answer is known and whose body may still be on its way.
@@ -46,13 +57,19 @@ impl Waiting {
     /// # Errors
     /// A [`Refusal`] when the deadline passed or the program drains.
     pub async fn turn(self) -> Result<Pass, Refusal> {
-        let Self { mut seat, grant } = self;
-        // The sender lives in the gate until it has sent; it is gone only with the gate itself.
-        let granted = grant.await.unwrap_or_else(|_| Err(Refusal::draining(&seat.lane)));
+        let Self { mut seat, grant, since } = self;
+        let (granted, given) = match grant {
+            Grant::Given => (Ok(()), since),
+            // The sender lives in the gate until it has sent; it is gone only with the gate itself.
+            Grant::Later(grant) => {
+                let granted = grant.await.unwrap_or_else(|_| Err(Refusal::draining(&seat.lane)));
+                (granted, clock::now())
+            }
+        };
         match granted {
             Ok(()) => {
                 seat.claimed = true;
-                Ok(Pass { seat })
+                Ok(Pass { seat, given })
             }
             Err(refusal) => {
                 seat.over = true;
@@ -65,16 +82,26 @@ impl Waiting {
     pub fn lane(&self) -> &Arc<str> {
         &self.seat.lane
     }
+
+    /// When it took its place.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
 }
 
 impl Pass {
-    /// Reports what came of the request.
-    pub fn settle(self, report: &Report) -> Verdict {
-        let Self { mut seat } = self;
-        match seat.gate.settle(seat.id, report) {
+    /// When it was given.
+    pub fn given(&self) -> Instant {
+        self.given
+    }
+
+    /// Reports what came of the request, as it was known at `now`.
+    pub fn settle(self, now: Instant, report: &Report) -> Verdict {
+        let Self { mut seat, .. } = self;
+        match seat.gate.settle(now, seat.id, report) {
             (Settled::Again, Some(grant)) => {
                 seat.claimed = false;
-                Verdict::Again(Waiting { seat, grant })
+                Verdict::Again(Waiting { seat, grant: Grant::Later(grant), since: now })
             }
             _ => Verdict::Answer(Flight { seat }),
         }
@@ -87,19 +114,20 @@ impl Pass {
 }
 
 impl Flight {
+    /// The exchange is over at `now`.
+    pub fn end(self, now: Instant) {
+        let Self { mut seat } = self;
+        seat.give_back(now);
+    }
+
     /// The lane's name.
     pub fn lane(&self) -> &Arc<str> {
         &self.seat.lane
     }
 }
 
-pub(super) fn waiting(
-    gate: Gate,
-    id: TicketId,
-    lane: Arc<str>,
-    grant: oneshot::Receiver<Result<(), Refusal>>,
-) -> Waiting {
-    Waiting { seat: Seat { gate, id, lane, claimed: false, over: false }, grant }
+pub(super) fn waiting(gate: Gate, id: TicketId, lane: Arc<str>, grant: Grant, since: Instant) -> Waiting {
+    Waiting { seat: Seat { gate, id, lane, claimed: false, over: false }, grant, since }
 }
 
 /// What the three have in common, and give back when dropped.
@@ -114,10 +142,18 @@ struct Seat {
     over: bool,
 }
 
+impl Seat {
+    fn give_back(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.over, true) {
+            self.gate.leave(now, self.id, self.claimed);
+        }
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         if !self.over {
-            self.gate.leave(self.id, self.claimed);
+            self.give_back(clock::now());
         }
     }
 }

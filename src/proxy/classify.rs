@@ -2,6 +2,7 @@
 
 use super::error::{ErrorKind, ProxyError};
 use super::grammar::is_framing_in_disguise;
+use super::headers::Present;
 use super::host::is_host;
 use super::sites::{Site, Sites};
 use super::traffic::{Place, Traffic};
@@ -51,8 +52,13 @@ impl Classifier {
     /// What the request wants. Max-Forwards is counted down on the way.
     pub(super) fn intent(&self, head: &mut Parts) -> Result<Intent<'_>, ProxyError> {
         let (site, target) = self.site(head)?;
-        check_coding(&head.headers)?;
-        check_expectation(&head.headers)?;
+        let there = Present::of(&head.headers, &CHECKED);
+        if there.has(&TRANSFER_ENCODING) {
+            check_coding(&head.headers)?;
+        }
+        if there.has(&EXPECT) {
+            check_expectation(&head.headers)?;
+        }
         if target.path() == "*" && head.method != Method::OPTIONS {
             return Err(bad("Only OPTIONS may ask for *."));
         }
@@ -86,11 +92,11 @@ impl Classifier {
         match (head.version, head.uri.scheme(), head.uri.authority()) {
             (Version::HTTP_2, scheme, authority) => {
                 check_translatable(&head.headers)?;
-                let same = |host: &Authority| {
-                    authority.is_none_or(|authority| host.as_str().eq_ignore_ascii_case(authority.as_str()))
+                let same = |host: &str| {
+                    authority.is_none_or(|authority| host.eq_ignore_ascii_case(authority.as_str()))
                 };
                 let valid = authority.is_none_or(|authority| is_host(authority.as_str().as_bytes()));
-                if !valid || !host.as_ref().is_none_or(same) {
+                if !valid || !host.is_none_or(same) {
                     return Err(bad("The :authority is not valid, or Host contradicts it."));
                 }
                 if !target.as_str().starts_with('/') && target.as_str() != "*" {
@@ -99,7 +105,7 @@ impl Classifier {
                 if scheme.is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
                     return Err(bad("The :scheme is neither http nor https."));
                 }
-                let named = authority.or(host.as_ref());
+                let named = authority.map(Authority::as_str).or(host);
                 let named =
                     named.ok_or_else(|| bad("Neither :authority nor Host says which host is meant."))?;
                 Ok(self.sites.leading(target, Some(named)))
@@ -119,7 +125,7 @@ impl Classifier {
                 Ok((site, target))
             }
             (_, None, Some(_)) => Err(bad("This form of request target is for CONNECT alone.")),
-            _ => Ok(self.sites.leading(target, host.as_ref())),
+            _ => Ok(self.sites.leading(target, host)),
         }
     }
 
@@ -150,13 +156,14 @@ impl Classifier {
 }
 
 /// The Host field, if there is one; an error when there are several or it is no host.
-fn one_host(head: &Parts) -> Result<Option<Authority>, ProxyError> {
+fn one_host(head: &Parts) -> Result<Option<&str>, ProxyError> {
     let mut fields = head.headers.get_all(HOST).iter();
     let Some(first) = fields.next() else { return Ok(None) };
     if fields.next().is_some() {
         return Err(bad("There is more than one Host field."));
     }
-    let valid = is_host(first.as_bytes()).then(|| Authority::try_from(first.as_bytes()).ok()).flatten();
+    // A name may be percent-encoded (RFC 3986 3.2.2), but nobody's is, and a URI of ours could not hold it.
+    let valid = first.to_str().ok().filter(|host| is_host(host.as_bytes()) && !host.contains('%'));
     valid.map(Some).ok_or_else(|| bad("The Host field is not valid."))
 }
 
@@ -231,6 +238,9 @@ fn count_down(head: &mut Parts) -> Result<bool, ProxyError> {
 fn bad(detail: &'static str) -> ProxyError {
     ProxyError::new(ErrorKind::BadRequest, detail)
 }
+
+/// Fields that are seldom there, and checked when they are.
+static CHECKED: [HeaderName; 2] = [TRANSFER_ENCODING, EXPECT];
 
 #[cfg(test)]
 mod tests {

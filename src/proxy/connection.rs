@@ -2,15 +2,17 @@
 //!
 //! # Why
 //! hyper-util's auto server waits for ever for the first bytes, and hyper has no timer for an idle HTTP/2 connection. So
-//! the protocol is found out here, and HTTP/2 is watched beside hyper ([`super::socket`]).
+//! the protocol is found out here, and HTTP/2 is watched beside hyper ([`super::activity`]).
 
 use super::Proxy;
+use super::activity::{Activity, Doing};
+use super::asked::Asked;
 use super::error::BoxError;
 use super::h1;
 use super::held::{Given, Held};
 use super::opening::{open, prepare};
 use super::peer::Peer;
-use super::socket::{Activity, Doing, Socket, Transport};
+use super::socket::{Socket, Transport};
 use crate::config::ProxySettings;
 use crate::gate::clock;
 use bytes::{Bytes, BytesMut};
@@ -66,30 +68,34 @@ struct Connected {
 impl Connected {
     async fn over_http2(self, mut transport: Transport, first: BytesMut) {
         let Self { peer, proxy, drain } = self;
-        let activity = Activity::new();
-        activity.expect_frames();
+        let settings = proxy.settings().clone();
+        let activity = Activity::new(settings.http2.control_bytes_max);
         let home = transport.watch(activity.clone());
         let socket = Socket::new(transport, first.freeze(), activity.clone());
-        let settings = proxy.settings().clone();
         let noted = activity.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let (proxy, busy) = (proxy.clone(), noted.begin());
             let mut given = Given::new(noted.clone());
+            let asked = Asked::new(noted.clone());
             async move {
                 let response = proxy.serve(request, peer).await;
+                asked.answered();
                 given.gives(0);
                 Ok::<_, Departed>(response.map(|body| Held::new(body, busy, Some(given))))
             }
         });
+        let bounds = &settings.http2;
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .max_concurrent_streams(settings.http2_streams_max)
-            .initial_stream_window_size(HTTP2_STREAM_WINDOW)
-            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+            .max_concurrent_streams(bounds.streams_max)
+            .initial_stream_window_size(bounds.stream_window)
+            .initial_connection_window_size(bounds.connection_window)
             .max_send_buf_size(HTTP2_SEND_BUFFER)
-            .max_header_list_size(HTTP2_HEADERS_MAX)
+            .max_header_list_size(bounds.head_bytes_max)
+            .max_pending_accept_reset_streams(bounds.resets_max)
+            .max_local_error_reset_streams(bounds.faults_max)
             .serve_connection(TokioIo::new(socket), service);
-        let patience = Patience::new(&settings, Some(settings.http2_idle));
+        let patience = Patience::new(&settings, Some(settings.http2.idle));
         let ended = {
             let mut connection = pin!(connection);
             watched_until_end(connection.as_mut(), &activity, &patience, drain).await
@@ -251,11 +257,8 @@ pub(super) async fn linger(stream: &TcpStream) {
 #[error("the client left")]
 struct Departed;
 
-const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
-const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Of one answer, beside what the client's window lets out.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
-const HTTP2_HEADERS_MAX: u32 = 16 * 1024;
 
 /// What an idle connection gets when draining begins, for a request that is on its way.
 pub(super) const LAST_MOMENT: Duration = Duration::from_secs(1);

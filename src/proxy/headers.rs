@@ -54,21 +54,22 @@ impl fmt::Debug for Via {
 
 /// Makes the head that goes to the upstream. Host is left out: the connection writes the upstream's own.
 pub(super) fn to_upstream(headers: &mut HeaderMap, version: Version, via: &Via) -> Result<(), ProxyError> {
-    if via.is_in(headers) {
+    let there = Present::of(headers, &NOT_FORWARDED);
+    if headers.keys().any(|name| *name == VIA) && via.is_in(headers) {
         return Err(ProxyError::new(
             ErrorKind::Loop,
             "This request has passed this Tidegate before: the upstream leads back here. Point --upstream at the API.",
         ));
     }
-    let wants_trailers = has_token(headers, &TE, "trailers");
-    remove_hop_by_hop(headers);
-    for name in
-        [HOST, HeaderName::from_static("proxy-authorization"), HeaderName::from_static("http2-settings")]
-    {
-        headers.remove(name);
-    }
-    if wants_trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
+    if there.any() {
+        let wants_trailers = there.has(&TE) && has_token(headers, &TE, "trailers");
+        if there.has(&CONNECTION) {
+            remove_nominated(headers);
+        }
+        there.remove_from(headers);
+        if wants_trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
     }
     headers.append(VIA, via.received_as(version));
     Ok(())
@@ -76,20 +77,26 @@ pub(super) fn to_upstream(headers: &mut HeaderMap, version: Version, via: &Via) 
 
 /// Makes the head that goes to the client.
 pub(super) fn to_client(headers: &mut HeaderMap) {
-    if headers.contains_key(TRANSFER_ENCODING) {
+    let there = Present::of(headers, &HOP_BY_HOP);
+    if !there.any() {
+        return;
+    }
+    if there.has(&TRANSFER_ENCODING) {
         // Both: the coding wins, and the length is a lie or an attack (RFC 9112 6.3).
         headers.remove(CONTENT_LENGTH);
     }
-    remove_hop_by_hop(headers);
+    if there.has(&CONNECTION) {
+        remove_nominated(headers);
+    }
+    there.remove_from(headers);
 }
 
 /// Takes out of trailers what must not come after the fact: framing, routing, credentials, and what concerns one
 /// connection (RFC 9110 6.5.1).
 pub(super) fn trailing(trailers: &mut HeaderMap) {
-    remove_hop_by_hop(trailers);
-    for name in &NOT_TRAILING {
-        trailers.remove(name);
-    }
+    remove_nominated(trailers);
+    Present::of(trailers, &HOP_BY_HOP).remove_from(trailers);
+    Present::of(trailers, &NOT_TRAILING).remove_from(trailers);
 }
 
 /// What an HTTP/1.1 connection wants and HTTP/2 has otherwise: one Cookie field, and TE named in Connection.
@@ -115,12 +122,56 @@ pub(super) fn keep_alive_seconds(headers: &HeaderMap) -> Option<u64> {
     })
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// Which of some names a head has, found in one look at the few that are there: looking each of them up costs a hash.
+#[derive(Clone, Copy)]
+pub(super) struct Present {
+    names: &'static [HeaderName],
+    /// A bit for each of the names.
+    found: u32,
+}
+
+impl Present {
+    /// `names` are 32 at most.
+    pub(super) fn of(headers: &HeaderMap, names: &'static [HeaderName]) -> Self {
+        let bit = |name: &HeaderName| names.iter().position(|known| known == name).map_or(0, |at| 1 << at);
+        Self { names, found: headers.keys().fold(0, |found, name| found | bit(name)) }
+    }
+
+    fn any(self) -> bool {
+        self.found != 0
+    }
+
+    pub(super) fn has(self, name: &HeaderName) -> bool {
+        self.those().any(|found| found == name)
+    }
+
+    fn remove_from(self, headers: &mut HeaderMap) {
+        for name in self.those() {
+            headers.remove(name);
+        }
+    }
+
+    fn those(mut self) -> impl Iterator<Item = &'static HeaderName> {
+        std::iter::from_fn(move || {
+            let at = self.found.trailing_zeros();
+            self.found &= self.found.wrapping_sub(1);
+            self.names.get(usize::try_from(at).ok()?)
+        })
+    }
+}
+
+/// Removes the fields that Connection names.
+fn remove_nominated(headers: &mut HeaderMap) {
+    // Nearly always it says one of these, and names no field.
+    let is_option = |line: &HeaderValue| matches!(line.as_bytes(), b"keep-alive" | b"close" | b"Keep-Alive");
+    if headers.get_all(CONNECTION).iter().all(is_option) {
+        return;
+    }
     let nominated: Vec<HeaderName> = tokens(headers, &CONNECTION)
         .filter_map(|token| HeaderName::try_from(token).ok())
         .filter(|name| !END_TO_END.contains(name))
         .collect();
-    for name in nominated.iter().chain(&HOP_BY_HOP) {
+    for name in nominated {
         headers.remove(name);
     }
 }
@@ -139,13 +190,27 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 }
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Connection-level fields by name (RFC 9110 7.6.1). Trailer stays: hyper relays only announced trailers.
-const HOP_BY_HOP: [HeaderName; 6] =
-    [CONNECTION, KEEP_ALIVE, HeaderName::from_static("proxy-connection"), TE, TRANSFER_ENCODING, UPGRADE];
+static HOP_BY_HOP: [HeaderName; 6] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
+
+/// What of a request is not for the upstream: those, the name of its host here, and what is for a proxy.
+static NOT_FORWARDED: [HeaderName; 9] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HOST,
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("http2-settings"),
+];
 
 /// Fields that Connection may not take away, whatever it says: framing, routing and credentials.
-const END_TO_END: [HeaderName; 10] = [
+static END_TO_END: [HeaderName; 10] = [
     HOST,
     CONTENT_LENGTH,
     CONTENT_TYPE,
@@ -158,7 +223,7 @@ const END_TO_END: [HeaderName; 10] = [
     FORWARDED,
 ];
 
-const NOT_TRAILING: [HeaderName; 18] = [
+static NOT_TRAILING: [HeaderName; 18] = [
     HOST,
     CONTENT_LENGTH,
     CONTENT_TYPE,

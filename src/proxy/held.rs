@@ -1,7 +1,7 @@
 //! Response bodies on a connection: each says that it is busy, and whether its client takes what it is given.
 
+use super::activity::{Activity, Busy};
 use super::error::BoxError;
-use super::socket::{Activity, Busy};
 use super::tracked::Tracked;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};

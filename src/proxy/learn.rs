@@ -10,18 +10,20 @@ use super::signals::Said;
 use super::{Call, Content, Shared, headers};
 use crate::config::ReplayPolicy;
 use crate::control::{Event, Outcome, Report};
-use crate::gate::Pass;
+use crate::gate::{Pass, clock};
 use bytes::{Bytes, BytesMut};
 use http::{Method, Response};
 use http_body_util::BodyExt;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What an answer teaches, and the answer.
 pub(super) struct Learnt {
     pub(super) report: Report,
     pub(super) result: Result<Response<Content>, ProxyError>,
+    /// When it was known.
+    pub(super) at: Instant,
 }
 
 /// The answer of a request that waits for another turn.
@@ -31,18 +33,21 @@ pub(super) struct Kept {
 }
 
 impl Shared {
-    /// What the answer teaches, and whether the request could be sent again. What is too long or too slow to be read is
+    /// What the answer, which came at `at`, teaches, and whether the request could be sent again. What is too long or too slow to be read is
     /// passed on as it comes.
     pub(super) async fn learn(
         &self,
         sent: Result<Response<Arriving>, ProxyError>,
+        at: Instant,
         pass: &Pass,
         call: &Call<'_>,
     ) -> Learnt {
         let sign = call.place.sign;
         let response = match sent {
             Ok(response) => response,
-            Err(error) => return Learnt { report: Report::new(Outcome::Failed, false), result: Err(error) },
+            Err(error) => {
+                return Learnt { report: Report::new(Outcome::Failed, false), result: Err(error), at };
+            }
         };
         let (mut parts, body) = response.into_parts();
         let mut said = call.dialects.head(parts.status, &parts.headers);
@@ -51,14 +56,15 @@ impl Shared {
         if !may_replay(said.report.outcome) && !said.is_body_worth_reading(&parts, sign) {
             let report = self.taken(said, pass);
             let content = Content::Coming(Bytes::new(), body);
-            return Learnt { report, result: Ok(Response::from_parts(parts, content)) };
+            return Learnt { report, result: Ok(Response::from_parts(parts, content)), at };
         }
         let content = gather(body).await;
         if let Content::Whole(bytes) | Content::Cut(bytes, _) = &content {
             call.dialects.add_body(&mut said, &parts, bytes, sign);
             said.report.replayable = may_replay(said.report.outcome);
         }
-        Learnt { report: self.taken(said, pass), result: Ok(Response::from_parts(parts, content)) }
+        let result = Ok(Response::from_parts(parts, content));
+        Learnt { report: self.taken(said, pass), result, at: clock::now() }
     }
 
     /// What was said, once it is told what of it made no sense.

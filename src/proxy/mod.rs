@@ -7,7 +7,9 @@
 //! A client that closes its half of an HTTP/1.1 connection has left: its request is dropped, queued or in flight.
 
 pub mod accept;
+mod activity;
 mod arriving;
+mod asked;
 mod body;
 mod classify;
 mod connection;
@@ -22,6 +24,7 @@ mod h1;
 mod headers;
 mod held;
 mod host;
+mod hpack;
 mod identity;
 mod learn;
 mod opening;
@@ -35,6 +38,7 @@ mod sites;
 mod socket;
 mod tracked;
 mod traffic;
+mod trailers;
 mod trust;
 mod upstream;
 
@@ -65,10 +69,11 @@ use signals::Dialects;
 use sites::Sites;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
+use std::time::Instant;
 use tokio::sync::Semaphore;
 use tracked::Account;
 use traffic::{Place, Traffic};
@@ -206,13 +211,15 @@ impl Proxy {
     {
         let version = request.version();
         let mut account = Account::new(Arc::clone(&self.shared.observer), request.method().clone());
-        let answer = caught(self.shared.attempt(&self.clients, request, peer, &mut account))
-            .await
-            .unwrap_or_else(|error| {
-                tracing::debug!(blame = ?error.blame(), source = ?error.source, "{error}");
-                let local = Some(respond::status_of(error.kind).1);
-                Answer { response: respond::to_error(&error).map(Content::Whole), flight: None, local }
-            });
+        let result = {
+            let mut work = pin!(self.shared.attempt(&self.clients, request, peer, &mut account));
+            std::future::poll_fn(|cx| caught(work.as_mut(), cx)).await
+        };
+        let answer = result.unwrap_or_else(|error| {
+            tracing::debug!(blame = ?error.blame(), source = ?error.source, "{error}");
+            let local = Some(respond::status_of(error.kind).1);
+            Answer { response: respond::to_error(&error).map(Content::Whole), flight: None, local }
+        });
         finish(answer, account, version)
     }
 }
@@ -277,16 +284,17 @@ impl Shared {
         account.exchange().lane = Arc::clone(waiting.lane());
         let mut last: Option<Kept> = None;
         loop {
-            let queued = clock::now();
+            let since = waiting.since();
             let turn = waiting.turn().await;
-            account.exchange().queued += clock::now().saturating_duration_since(queued);
+            let until = turn.as_ref().map_or_else(|_| clock::now(), Pass::given);
+            account.exchange().queued += until.saturating_duration_since(since);
             let pass = match turn {
                 Ok(pass) => pass,
                 Err(refusal) => return Ok(refused(&refusal, last, account)),
             };
-            let sent = self.send(&pass, call, account).await;
-            let Learnt { report, result } = self.learn(sent, &pass, call).await;
-            match (pass.settle(&report), result) {
+            let (sent, at) = self.send(&pass, call, account).await;
+            let Learnt { report, result, at } = self.learn(sent, at, &pass, call).await;
+            match (pass.settle(at, &report), result) {
                 (Verdict::Answer(flight), Ok(response)) => return Ok(Answer::theirs(response, flight)),
                 (Verdict::Answer(_), Err(error)) => return Err(error),
                 (Verdict::Again(again), result) => {
@@ -298,16 +306,16 @@ impl Shared {
         }
     }
 
-    /// One try at the upstream.
+    /// One try at the upstream, and when it was over.
     async fn send(
         &self,
         pass: &Pass,
         call: &Call<'_>,
         account: &mut Account,
-    ) -> Result<Response<Arriving>, ProxyError> {
-        let started = clock::now();
+    ) -> (Result<Response<Arriving>, ProxyError>, Instant) {
         let Sent { response, stale } = call.client.send(&call.head, &call.replay).await;
-        let duration = clock::now().saturating_duration_since(started);
+        let now = clock::now();
+        let duration = now.saturating_duration_since(pass.given());
         account.exchange().upstream += duration;
         let lane = Arc::clone(pass.lane());
         if stale {
@@ -315,7 +323,7 @@ impl Shared {
         }
         let status = response.as_ref().ok().map(Response::status);
         self.observer.attempt(&Attempt { lane, status, duration });
-        response
+        (response, now)
     }
 }
 
@@ -363,17 +371,16 @@ fn finish(answer: Answer, mut account: Account, version: Version) -> Response<Tr
     Response::from_parts(parts, body)
 }
 
-/// Turns a panic into an error of this request alone.
-async fn caught<T>(work: impl Future<Output = Result<T, ProxyError>>) -> Result<T, ProxyError> {
-    let mut work = pin!(work);
-    std::future::poll_fn(|cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
-        polled.unwrap_or_else(|_| {
-            tracing::error!("a request met a defect of Tidegate");
-            Poll::Ready(Err(ProxyError::new(ErrorKind::Internal, "Tidegate failed on this request.")))
-        })
+/// Turns a panic into an error of this request alone. The work stays where it is: it is large, and a future that takes
+/// another keeps room for it twice.
+fn caught<T>(
+    work: Pin<&mut impl Future<Output = Result<T, ProxyError>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<T, ProxyError>> {
+    catch_unwind(AssertUnwindSafe(|| work.poll(cx))).unwrap_or_else(|_| {
+        tracing::error!("a request met a defect of Tidegate");
+        Poll::Ready(Err(ProxyError::new(ErrorKind::Internal, "Tidegate failed on this request.")))
     })
-    .await
 }
 
 fn random() -> [u8; 4] {

@@ -1,12 +1,14 @@
 //! Route classes: a path with its identifiers folded, so that one limit's requests share one lane.
 
+use crate::control::NameHashes;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// The route classes met so far, bounded in number.
 #[derive(Debug)]
 pub(super) struct Routes {
-    known: Mutex<HashSet<Arc<str>>>,
+    /// Read by every request of every shard, and written when a class is met for the first time.
+    known: RwLock<HashSet<Arc<str>, NameHashes>>,
     classes_max: usize,
     other: Arc<str>,
 }
@@ -14,18 +16,22 @@ pub(super) struct Routes {
 impl Routes {
     /// At most `classes_max` classes; what comes later is `other`.
     pub(super) fn new(classes_max: usize) -> Self {
-        Self { known: Mutex::new(HashSet::new()), classes_max, other: "other".into() }
+        Self { known: RwLock::default(), classes_max, other: "other".into() }
     }
 
     /// The class of `path`.
     pub(super) fn class(&self, path: &str) -> Arc<str> {
         let folded = fold(path);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(class) = known.get(folded.as_str()) {
-            return Arc::clone(class);
+        let found = |known: &HashSet<Arc<str>, NameHashes>| match known.get(folded.as_str()) {
+            Some(class) => Some(Arc::clone(class)),
+            None => (known.len() >= self.classes_max).then(|| Arc::clone(&self.other)),
+        };
+        if let Some(class) = found(&self.known.read().unwrap_or_else(PoisonError::into_inner)) {
+            return class;
         }
-        if known.len() >= self.classes_max {
-            return Arc::clone(&self.other);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(class) = found(&known) {
+            return class;
         }
         let class: Arc<str> = folded.into();
         known.insert(Arc::clone(&class));
@@ -54,16 +60,29 @@ fn fold(path: &str) -> String {
 
 /// Numbers, UUIDs, long hexadecimal, long tokens of letters and digits, and whatever is too long for a name.
 fn is_identifier(segment: &str) -> bool {
-    let count = |kind: fn(&u8) -> bool| segment.bytes().filter(kind).count();
-    let digits = count(u8::is_ascii_digit);
-    let hexadecimal = count(u8::is_ascii_hexdigit);
-    let dashes = count(|b| *b == b'-');
-    let (all, words) = (segment.len(), count(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')));
+    let all = segment.len();
+    if all > SEGMENT_MAX {
+        return true;
+    }
+    let (mut digits, mut letters_to_f, mut other_letters, mut dashes, mut underscores) = (0, 0, 0, 0, 0);
+    for byte in segment.bytes() {
+        match byte {
+            b'0'..=b'9' => digits += 1,
+            b'a'..=b'f' | b'A'..=b'F' => letters_to_f += 1,
+            b'g'..=b'z' | b'G'..=b'Z' => other_letters += 1,
+            b'-' => dashes += 1,
+            b'_' => underscores += 1,
+            // Nothing that stands for a thing has more than that in it.
+            _ => return false,
+        }
+    }
+    let hexadecimal = digits + letters_to_f;
+    let words = hexadecimal + other_letters + dashes + underscores;
     let is_number = digits == all;
     let is_uuid = all == 36 && dashes == 4 && hexadecimal == 32;
     let is_long_hexadecimal = all >= 8 && hexadecimal == all && digits > 0;
     let is_token = all >= 20 && words == all && digits > 0;
-    all > SEGMENT_MAX || is_number || is_uuid || is_long_hexadecimal || is_token
+    is_number || is_uuid || is_long_hexadecimal || is_token
 }
 
 /// What stands for the end of a path that is too long for a label.

@@ -51,15 +51,17 @@ impl Sites {
     }
 
     /// The one that a target in origin form leads to, and what is asked of it.
-    pub(super) fn leading(&self, target: PathAndQuery, host: Option<&Authority>) -> (&Site, PathAndQuery) {
+    pub(super) fn leading(&self, target: PathAndQuery, host: Option<&str>) -> (&Site, PathAndQuery) {
         for (prefix, place) in &self.prefixes {
             if let (Some(rest), Some(site)) = (without(&target, prefix), self.at(*place)) {
                 return (site, rest);
             }
         }
+        if self.others.is_empty() {
+            return (&self.first, target);
+        }
         let is_host = |site: &&Site| {
             host.is_some_and(|host| {
-                let host = host.as_str();
                 host.eq_ignore_ascii_case(site.upstream.authority.as_str())
                     || host.eq_ignore_ascii_case(&site.key)
             })
@@ -168,11 +170,11 @@ mod tests {
             ("other.example", 0),
         ] {
             let sites = gateway();
-            let (site, _) = sites.leading("/x".parse().unwrap(), Some(&host.parse().unwrap()));
+            let (site, _) = sites.leading("/x".parse().unwrap(), Some(host));
             assert_eq!(site.place, place, "{host}");
         }
-        let (sites, host) = (gateway(), "127.0.0.1:9000".parse().unwrap());
-        assert_eq!(sites.leading("/login/x".parse().unwrap(), Some(&host)).0.place, 1, "the prefix wins");
+        let (sites, host) = (gateway(), "127.0.0.1:9000");
+        assert_eq!(sites.leading("/login/x".parse().unwrap(), Some(host)).0.place, 1, "the prefix wins");
     }
 
     #[test]

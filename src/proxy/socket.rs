@@ -1,17 +1,13 @@
-//! A client's TCP connection, in the clear or in TLS; and in HTTP/2, where hyper reads and writes, who is busy on it.
-//!
-//! # Why
-//! hyper has no timer for an idle HTTP/2 connection, a head that does not end or a client that takes nothing: that needs
-//! a second look at what passes.
+//! A client's TCP connection, in the clear or in TLS; and in HTTP/2, where hyper reads and writes, a second look at what
+//! passes ([`super::activity`]).
 
-use super::frames::Frames;
-use crate::gate::clock;
+use super::activity::Activity;
+use super::frames::Then;
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -129,12 +125,14 @@ pub(super) struct Socket {
     /// What was read to find out the protocol.
     first: Bytes,
     activity: Activity,
+    /// What becomes of the next read.
+    then: Then,
 }
 
 impl Socket {
     pub(super) fn new(transport: Transport, first: Bytes, activity: Activity) -> Self {
-        activity.read(&first);
-        Self { transport, first, activity }
+        let then = activity.read(&first);
+        Self { transport, first, activity, then }
     }
 }
 
@@ -153,6 +151,7 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        ready!(self.then.poll_read(cx))?;
         if !self.first.is_empty() {
             let count = self.first.len().min(buf.remaining());
             buf.put_slice(self.first.get(..count).unwrap_or_default());
@@ -161,7 +160,12 @@ impl AsyncRead for Socket {
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.transport).poll_read(cx, buf))?;
-        self.activity.read(buf.filled().get(before..).unwrap_or_default());
+        self.then = self.activity.read(buf.filled().get(before..).unwrap_or_default());
+        if matches!(self.then, Then::Refuse) {
+            // Nothing of it may be taken for the end of a request.
+            buf.set_filled(before);
+            return self.then.poll_read(cx);
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -238,165 +242,10 @@ pub(super) fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
-/// Bytes of control frames that a request explains: its window updates, its reset, a ping.
-const PAID_BY_REQUEST: usize = 1_024;
-/// And that a piece of its answer does.
-const PAID_BY_FRAME: usize = 64;
-
-/// What goes on on one connection. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(super) struct Activity(Arc<Mutex<State>>);
-
-#[derive(Debug)]
-struct State {
-    /// Requests whose response has not ended.
-    active: usize,
-    /// Since when there is none.
-    idle_since: Instant,
-    /// When the first byte of a head came that is not yet complete.
-    head_since: Option<Instant>,
-    /// Since when bytes wait that the peer does not take.
-    blocked_since: Option<Instant>,
-    /// When there last was something new for the client, or it took some.
-    moved: Instant,
-    /// Bodies of which the client has not yet taken what it was last given.
-    bodies_given: usize,
-    /// In HTTP/2. Otherwise every read outside a request is the beginning of a head.
-    frames: Option<Frames>,
-}
-
-/// What [`Activity`] looks like now.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Doing {
-    /// Requests are being served.
-    Serving,
-    /// A head is on its way since then.
-    Reading(Instant),
-    /// Nothing since then.
-    Idle(Instant),
-}
-
-impl Activity {
-    pub(super) fn new() -> Self {
-        let now = clock::now();
-        let state = State {
-            active: 0,
-            idle_since: now,
-            head_since: None,
-            blocked_since: None,
-            moved: now,
-            bodies_given: 0,
-            frames: None,
-        };
-        Self(Arc::new(Mutex::new(state)))
-    }
-
-    /// What is read from now on is HTTP/2, preface and all.
-    pub(super) fn expect_frames(&self) {
-        self.lock().frames = Some(Frames::new(clock::now()));
-    }
-
-    /// A request begins; it lasts until the guard is dropped.
-    pub(super) fn begin(&self) -> Busy {
-        let mut state = self.lock();
-        state.active += 1;
-        match &mut state.frames {
-            Some(frames) => frames.pay(PAID_BY_REQUEST),
-            None => state.head_since = None,
-        }
-        drop(state);
-        Busy(self.clone())
-    }
-
-    pub(super) fn doing(&self) -> Doing {
-        let state = self.lock();
-        match state.head_since {
-            _ if state.active > 0 => Doing::Serving,
-            Some(since) => Doing::Reading(since),
-            None => Doing::Idle(state.idle_since),
-        }
-    }
-
-    pub(super) fn blocked_since(&self) -> Option<Instant> {
-        self.lock().blocked_since
-    }
-
-    /// Since when the client has taken nothing of any answer, although each has something for it.
-    pub(super) fn untaken_since(&self) -> Option<Instant> {
-        let state = self.lock();
-        (state.active > 0 && state.bodies_given == state.active).then_some(state.moved)
-    }
-
-    /// Does the client send control frames for their own sake?
-    pub(super) fn is_flood(&self) -> bool {
-        self.lock().frames.as_ref().is_some_and(Frames::is_flood)
-    }
-
-    /// A body has given so many bytes, or none but an answer's head, and is asked for more when the client has taken
-    /// them.
-    pub(super) fn body_gives(&self, bytes: usize) {
-        let mut state = self.lock();
-        state.bodies_given += 1;
-        state.moved = clock::now();
-        if let Some(frames) = &mut state.frames {
-            frames.pay(PAID_BY_FRAME + bytes / 32);
-        }
-    }
-
-    /// What a body has given was taken, or will not be.
-    pub(super) fn body_given(&self) {
-        self.lock().bodies_given -= 1;
-    }
-
-    fn read(&self, bytes: &[u8]) {
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        let begins = match &mut state.frames {
-            Some(frames) => {
-                let now = clock::now();
-                frames.read(bytes, now);
-                if !frames.is_unfinished() {
-                    state.head_since = None;
-                    return;
-                }
-                true
-            }
-            None => state.active == 0 && !is_blank(bytes),
-        };
-        if begins && state.head_since.is_none() {
-            state.head_since = Some(clock::now());
-        }
-    }
-
-    fn write_blocked(&self) {
-        self.lock().blocked_since.get_or_insert_with(clock::now);
-    }
-
-    fn wrote(&self) {
-        let mut state = self.lock();
-        state.blocked_since = None;
-        state.moved = clock::now();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One request on a connection.
-#[derive(Debug)]
-pub(super) struct Busy(Activity);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.active -= 1;
-        state.idle_since = clock::now();
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::activity::Doing;
+    use super::super::opening::PREFACE;
     use super::*;
     use std::net::Ipv4Addr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -411,16 +260,19 @@ mod tests {
     #[tokio::test]
     async fn bytes_pass_and_are_noted() {
         let (mut client, server) = pair().await;
-        let activity = Activity::new();
+        let activity = Activity::new(0);
         let mut transport = Transport::Plain(Wire::new(server));
         let home = transport.watch(activity.clone());
         let mut socket = Socket::new(transport, Bytes::new(), activity.clone());
-        assert!(matches!(activity.doing(), Doing::Idle(_)));
-        client.write_all(b"hello").await.unwrap();
-        let mut bytes = [0; 5];
+        assert!(matches!(activity.doing(), Doing::Reading(_)), "a preface has to come");
+        let (preface, settings) = (PREFACE, [0, 0, 0, 4, 0, 0, 0, 0, 0]);
+        let mut bytes = [0; PREFACE.len()];
+        client.write_all(preface).await.unwrap();
         socket.read_exact(&mut bytes).await.unwrap();
-        assert_eq!(&bytes, b"hello");
-        assert!(matches!(activity.doing(), Doing::Reading(_)));
+        assert_eq!(bytes, *preface);
+        assert!(matches!(activity.doing(), Doing::Reading(_)), "settings have to follow");
+        client.write_all(&settings).await.unwrap();
+        socket.read_exact(&mut bytes[..9]).await.unwrap();
         let busy = activity.begin();
         assert!(matches!(activity.doing(), Doing::Serving));
         drop(busy);

@@ -119,7 +119,7 @@ pub(super) struct Account {
 impl Account {
     pub(super) fn new(observer: Arc<dyn Observer>, method: Method) -> Self {
         let exchange = Exchange {
-            lane: "".into(),
+            lane: Arc::default(),
             method,
             status: client_gone(),
             queued: Duration::ZERO,
@@ -143,8 +143,11 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.flight = None;
-        self.exchange.total = clock::now().saturating_duration_since(self.started);
+        let now = clock::now();
+        if let Some(flight) = self.flight.take() {
+            flight.end(now);
+        }
+        self.exchange.total = now.saturating_duration_since(self.started);
         self.observer.exchange(&self.exchange);
     }
 }

@@ -183,8 +183,7 @@ mod tests {
         fields: &[(&'static str, &'static str)],
     ) -> (bool, String, u16, bool) {
         let sites = Sites::new(&config.upstreams);
-        let host = host.map(|host| host.parse().unwrap());
-        let (site, _) = sites.leading("/".parse().unwrap(), host.as_ref());
+        let (site, _) = sites.leading("/".parse().unwrap(), host);
         let headers: HeaderMap = fields
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))

@@ -1,5 +1,6 @@
 //! What happened: turns what the [`Observer`] is told into metrics and log lines.
 
+mod known;
 mod levels;
 pub mod logs;
 mod metrics;
@@ -31,6 +32,11 @@ impl Telemetry {
     /// Only if a metric's name or label is not valid, which the tests of this module rule out.
     pub fn new() -> Result<Self, MetricsError> {
         Ok(Self { metrics: Metrics::new()? })
+    }
+
+    /// Shows what the program is set to, by the keys of the configuration.
+    pub fn settings(&self, numbers: &[(&str, f64)]) {
+        self.metrics.settings(numbers);
     }
 
     /// The metrics in Prometheus' text format; gauges say what `lanes` and `levels` say now.

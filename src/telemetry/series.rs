@@ -5,12 +5,13 @@
 //! Prometheus for ever. So a lane's counters are made at its first event (all at zero, that `rate()` sees the first
 //! increase), found again without hashing label strings, and given up when the core forgets the lane.
 
+use super::known::Known;
 use super::metrics::Vectors;
 use crate::control::{Level, RefusalReason, RetryReason};
 use http::Method;
 use prometheus::{Histogram, IntCounter};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// The lanes that have series.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Series {
     /// Where everything beyond the bound is counted.
     other: Arc<str>,
     capped: IntCounter,
+    /// What this thread has found before.
+    known: Known,
 }
 
 /// One lane's counters.
@@ -35,21 +38,26 @@ pub(super) struct LaneSeries {
     pub(super) upstream_duration: Histogram,
     retries: Vec<(RetryReason, IntCounter)>,
     refused: Vec<(RefusalReason, IntCounter)>,
-    /// By method and status.
-    requests: Mutex<HashMap<(&'static str, u16), IntCounter>>,
-    /// By status; [`NO_STATUS`]: no response came.
-    responses: Mutex<HashMap<u16, IntCounter>>,
+    /// By method and status, in the order of their first.
+    requests: RwLock<Vec<((&'static str, u16), IntCounter)>>,
+    /// By status, likewise; [`NO_STATUS`]: no response came.
+    responses: RwLock<Vec<(u16, IntCounter)>>,
 }
 
 impl Series {
     pub(super) fn new(lanes_max: usize, capped: IntCounter) -> Self {
-        Self { lanes: RwLock::default(), lanes_max, other: OTHER.into(), capped }
+        Self { lanes: RwLock::default(), lanes_max, other: OTHER.into(), capped, known: Known::default() }
     }
 
-    /// The series of `lane`, made when it is new; those of `other` when there are too many.
-    pub(super) fn of(&self, vectors: &Vectors, lane: &Arc<str>) -> Arc<LaneSeries> {
+    /// Runs `act` on the series of `lane`, made when it is new; on those of `other` when there are too many.
+    pub(super) fn with(&self, vectors: &Vectors, lane: &Arc<str>, act: impl FnOnce(&LaneSeries)) {
+        self.known.with(lane, || self.of(vectors, lane), act);
+    }
+
+    /// The series of a lane, and whether they are its own.
+    fn of(&self, vectors: &Vectors, lane: &Arc<str>) -> (Arc<LaneSeries>, bool) {
         if let Some(found) = self.read(lane) {
-            return found;
+            return (found, true);
         }
         let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
         let full = lanes.len() >= self.lanes_max && !lanes.contains_key(lane);
@@ -57,9 +65,9 @@ impl Series {
             self.capped.inc();
         }
         let label = if full { &self.other } else { lane };
-        Arc::clone(
-            lanes.entry(Arc::clone(label)).or_insert_with(|| Arc::new(LaneSeries::new(vectors, label))),
-        )
+        let series =
+            lanes.entry(Arc::clone(label)).or_insert_with(|| Arc::new(LaneSeries::new(vectors, label)));
+        (Arc::clone(series), !full)
     }
 
     /// The label under which `lane` is counted.
@@ -70,6 +78,7 @@ impl Series {
     /// Lets the series of `lane` go: the core has forgotten it.
     pub(super) fn forget(&self, vectors: &Vectors, lane: &Arc<str>) {
         let gone = self.lanes.write().unwrap_or_else(PoisonError::into_inner).remove(lane);
+        self.known.forget();
         if let Some(series) = gone {
             series.remove_from(vectors);
         }
@@ -99,8 +108,8 @@ impl LaneSeries {
             upstream_duration: vectors.upstream_duration.with_label_values(&[label]),
             retries: RETRY_REASONS.into_iter().map(retry).collect(),
             refused: REFUSAL_REASONS.into_iter().map(refusal).collect(),
-            requests: Mutex::default(),
-            responses: Mutex::default(),
+            requests: RwLock::default(),
+            responses: RwLock::default(),
         }
     }
 
@@ -120,29 +129,18 @@ impl LaneSeries {
 
     /// A client got its answer.
     pub(super) fn answered(&self, vectors: &Vectors, method: &'static str, status: u16) {
-        let mut known = lock(&self.requests);
-        let full = known.len() >= REQUEST_SERIES_MAX && !known.contains_key(&(method, status));
-        let (method, status) = if full { (OTHER, OTHER_STATUS) } else { (method, status) };
-        known
-            .entry((method, status))
-            .or_insert_with(|| {
-                vectors.requests.with_label_values(&[self.label.as_ref(), method, &status_label(status)])
-            })
-            .inc();
+        let other = (OTHER, OTHER_STATUS);
+        count(&self.requests, REQUEST_SERIES_MAX, (method, status), other, |(method, status)| {
+            vectors.requests.with_label_values(&[self.label.as_ref(), method, &status_label(status)])
+        });
     }
 
     /// The upstream answered, or did not.
     pub(super) fn responded(&self, vectors: &Vectors, status: Option<u16>) {
-        let mut known = lock(&self.responses);
         let status = status.unwrap_or(NO_STATUS);
-        let full = known.len() >= RESPONSE_SERIES_MAX && !known.contains_key(&status);
-        let status = if full { OTHER_STATUS } else { status };
-        known
-            .entry(status)
-            .or_insert_with(|| {
-                vectors.responses.with_label_values(&[self.label.as_ref(), &status_label(status)])
-            })
-            .inc();
+        count(&self.responses, RESPONSE_SERIES_MAX, status, OTHER_STATUS, |status| {
+            vectors.responses.with_label_values(&[self.label.as_ref(), &status_label(status)])
+        });
     }
 
     /// Removes all of the lane's children. One that is not there is fine: it was never made.
@@ -164,10 +162,12 @@ impl LaneSeries {
         for (reason, _) in &self.refused {
             drop(vectors.refused.remove_label_values(&[lane, reason.as_str()]));
         }
-        for (method, status) in lock(&self.requests).keys() {
+        let requests = self.requests.read().unwrap_or_else(PoisonError::into_inner);
+        for ((method, status), _) in &*requests {
             drop(vectors.requests.remove_label_values(&[lane, method, &status_label(*status)]));
         }
-        for status in lock(&self.responses).keys() {
+        let responses = self.responses.read().unwrap_or_else(PoisonError::into_inner);
+        for (status, _) in &*responses {
             drop(vectors.responses.remove_label_values(&[lane, &status_label(*status)]));
         }
     }
@@ -187,8 +187,30 @@ fn status_label(status: u16) -> String {
     }
 }
 
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
+/// Counts one more of `label`, or of `other` when there are as many as may be. A lane has few labels, and those that it
+/// meets most come first: they are found sooner than a hash is made.
+fn count<L: Copy + PartialEq>(
+    counters: &RwLock<Vec<(L, IntCounter)>>,
+    most: usize,
+    label: L,
+    other: L,
+    make: impl FnOnce(L) -> IntCounter,
+) {
+    let find = |counters: &[(L, IntCounter)], label: L| {
+        let found = counters.iter().find(|(known, _)| *known == label);
+        found.map(|(_, counter)| counter.inc()).is_some()
+    };
+    if find(&counters.read().unwrap_or_else(PoisonError::into_inner), label) {
+        return;
+    }
+    let mut counters = counters.write().unwrap_or_else(PoisonError::into_inner);
+    let known = counters.iter().any(|(known, _)| *known == label);
+    let label = if !known && counters.len() >= most { other } else { label };
+    if !find(&counters, label) {
+        let counter = make(label);
+        counter.inc();
+        counters.push((label, counter));
+    }
 }
 
 /// Methods that are told apart.

@@ -65,20 +65,20 @@ const ROWS: &[Row] = &[
     // --- what passes
     row(41, "cookies keep their order, and values their bytes", &["untouched::cookies_keep_their_order_and_old_bytes_their_value"]),
     row(42, "Date and Server stay; a Date is added only where there is none", &["untouched::a_date_and_a_server_that_are_there_stay"]),
-    row(43, "Forwarded and X-Forwarded-*: by the operator's list, and nobody is believed unasked (RFC 7239)", &["hops::who_asks_is_told_as_the_operator_wants_it", "proxy/forwarded::each_mode_says_what_it_should"]),
+    row(43, "Forwarded and X-Forwarded-*: by the operator's list, and nobody is believed unasked (RFC 7239)", &["hops::who_asks_is_told_as_the_operator_wants_it", "http2::who_asks_over_http2_is_told_as_the_operator_wants_it", "secure::who_asks_over_tls_is_told_to_have_asked_over_https", "proxy/forwarded::each_mode_says_what_it_should"]),
     row(44, "Proxy-Status in every answer of ours; of addresses it has the upstream's as it was configured (RFC 9209)", &["proxy/respond::every_error_has_its_status_and_its_word", "intermediary::an_upstream_that_is_not_there_is_a_502_that_says_so", "intermediary::a_name_that_does_not_resolve_is_a_502_that_says_so", "tls::a_certificate_that_nobody_trusts_is_a_502_that_says_what_to_do", "paused::a_silent_upstream_is_a_504_after_a_minute", "paused::an_unreachable_upstream_is_a_504_after_five_seconds"]),
     row(45, "a 429 or 503 of ours: Retry-After of 1 or more, no-store, and marked as ours (RFC 6585)", &["admission::a_caller_over_its_quota_gets_our_429_and_the_api_hears_nothing", "proxy/respond::refusals_say_why_and_when_to_come_back", "replay::a_wait_that_a_drain_cuts_short_is_answered_by_us"]),
     row(46, "Retry-After in seconds or as a date, measured against the answer's own Date (RFC 9110 10.2.3)", &["proxy/signals/wait::retry_after_is_read_in_every_form", "proxy/signals/wait::dates_are_measured_against_the_response_s_own_date"]),
     row(47, "425 is relayed; no early data is taken or sent (RFC 8470)", &["untouched::too_early_is_an_answer_and_nothing_is_sent_again", "secure::sessions_are_resumed_without_early_data"]),
     // --- HTTP/2
-    row(48, "names in lower case, no fields of a connection, TE for trailers alone, no CR, LF or NUL, lengths that match (RFC 9113 8.2)", &["translation::heads_that_http1_would_say_otherwise_do_not_pass", "translation::bodies_and_trailers_that_lie_do_not_pass", "translation::a_pseudo_field_in_trailers_goes_no_further"]),
+    row(48, "names in lower case, no fields of a connection, TE for trailers alone, no CR, LF or NUL, lengths that match (RFC 9113 8.2)", &["translation::heads_that_http1_would_say_otherwise_do_not_pass", "translation::bodies_and_trailers_that_lie_do_not_pass", "rules::what_is_wrong_ends_its_stream_or_its_connection"]),
     row(49, "cookie crumbs become one field towards HTTP/1.1 (RFC 9113 8.2.3)", &["http2::requests_over_http2_reach_an_http1_upstream", "proxy/headers::cookie_crumbs_become_one_field"]),
     row(50, ":authority and Host agree, and are hosts (RFC 9113 8.3.1)", &["translation::pseudo_fields_that_name_no_request_do_not_pass", "proxy/classify::http2_names_any_authority_once"]),
     row(51, "CONNECT is refused in both protocols", &["intermediary::absolute_form_is_served_for_the_upstream_alone", "translation::pseudo_fields_that_name_no_request_do_not_pass"]),
     row(52, "a reset of one side becomes one of the other; a refused stream is sent again", &["streams::a_refused_stream_is_sent_again_and_another_reset_is_not", "streams::a_reset_within_an_answer_is_seen_in_either_protocol", "streams::a_client_that_leaves_resets_its_stream_at_the_origin", "http2::a_reset_stream_cancels_its_upstream_request"]),
     row(53, "goodbyes: streams that are under way finish", &["streams::a_drain_says_goodbye_and_lets_streams_finish", "tls::a_goodbye_over_http2_costs_no_post"]),
-    row(54, "100 streams, windows of 64 KiB and 1 MiB, heads of 16 KiB unpacked", &["frames::what_a_client_may_do_is_announced_and_holds"]),
-    row(55, "floods of control frames end their connection and nothing else", &["frames::floods_end_their_connection_and_nothing_else", "proxy/frames::control_frames_beyond_what_was_paid_for_are_a_flood"]),
+    row(54, "100 streams, windows of 64 KiB and 1 MiB, heads of 16 KiB unpacked", &["frames::what_a_client_may_do_is_announced_and_holds", "frames::what_a_client_may_do_is_configured", "rules::what_is_wrong_ends_its_stream_or_its_connection"]),
+    row(55, "floods of control frames end their connection and nothing else", &["frames::floods_end_their_connection_and_nothing_else", "frames::requests_that_are_taken_back_at_once_end_their_connection", "frames::streams_that_break_the_protocol_end_their_connection", "frames::many_small_pieces_of_a_body_are_no_flood", "proxy/frames::control_frames_beyond_what_was_paid_for_are_a_flood"]),
     // --- the rest
     row(56, "TRACE with credentials: 405", &["intermediary::what_is_no_request_is_refused", "translation::pseudo_fields_that_name_no_request_do_not_pass"]),
     row(57, "bodies, codings, ranges and validators are not touched", &["untouched::ranges_validators_and_codings_pass", "accept::large_bodies_pass_both_ways_unchanged"]),
@@ -101,21 +101,24 @@ fn complaints(rows: &[Row], source: impl Fn(&str) -> Option<String>) -> Vec<Stri
         if row.shown.is_empty() || row.rule.is_empty() {
             found.push(format!("row {} has no rule or no test", row.number));
         }
-        for shown in row.shown {
-            let there = shown.rsplit_once("::").is_some_and(|(file, name)| {
-                let path = if file.contains('/') {
-                    format!("src/{file}.rs")
-                } else {
-                    format!("tests/http/{file}.rs")
-                };
-                source(&path).is_some_and(|text| has_test(&text, name))
-            });
-            if !there {
-                found.push(format!("row {}: there is no test {shown}", row.number));
-            }
+        for shown in row.shown.iter().filter(|shown| !is_there(shown, &source)) {
+            found.push(format!("row {}: there is no test {shown}", row.number));
         }
     }
     found
+}
+
+/// Is there such a test? `hops::name` is in `tests/http/hops.rs`, `proxy/pool::name` in `src/proxy/pool.rs`, and
+/// `../run/drain::name` in `tests/run/drain.rs`.
+pub(crate) fn is_there(shown: &str, source: impl Fn(&str) -> Option<String>) -> bool {
+    shown.rsplit_once("::").is_some_and(|(file, name)| {
+        let path = match file.strip_prefix("../") {
+            Some(beside) => format!("tests/{beside}.rs"),
+            None if file.contains('/') => format!("src/{file}.rs"),
+            None => format!("tests/http/{file}.rs"),
+        };
+        source(&path).is_some_and(|text| has_test(&text, name))
+    })
 }
 
 /// Is there a function of this name that runs as a test?

@@ -1,7 +1,7 @@
 //! HTTP/2 made of bytes: clients that begin and do not go on, take nothing, or send control frames for ever.
 
 use super::client::Client;
-use super::origin::Origin;
+use super::origin::{Origin, Reply};
 use super::through::{Through, eventually, fixed};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,17 +10,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(crate) const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const RST_STREAM: u8 = 3;
 
 /// `GET / HTTP/2`, https, `:authority: a`: by HPACK's static table, and a literal.
-const GET: &[u8] = b"\x82\x87\x84\x41\x01a";
+pub(crate) const GET: &[u8] = b"\x82\x87\x84\x41\x01a";
+const POST: &[u8] = b"\x83\x87\x84\x41\x01a";
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut bytes = length[1..].to_vec();
     bytes.extend([kind, flags]);
@@ -38,7 +39,7 @@ fn through(origin: SocketAddr) -> Through {
 }
 
 /// A connection that has begun as it should.
-async fn begun(address: SocketAddr, settings: &[u8]) -> Client {
+pub(crate) async fn begun(address: SocketAddr, settings: &[u8]) -> Client {
     let mut client = Client::connect(address).await;
     client.send([PREFACE, &frame(SETTINGS, 0, 0, settings)].concat()).await;
     client
@@ -138,6 +139,100 @@ async fn floods_end_their_connection_and_nothing_else() {
     eventually("others are served", || origin.seen().len() == before + 1).await;
 }
 
+/// Sends these one by one, each when the last one has reached the origin, until the proxy has had enough. How many?
+async fn taken_back(
+    through: &Through,
+    origin: &Origin,
+    at_most: u32,
+    frames: impl Fn(u32) -> Vec<u8>,
+) -> u32 {
+    let mut client = begun(through.address, &[]).await;
+    let before = origin.seen().len();
+    for n in 0..at_most {
+        let stream = 2 * n + 1;
+        if client.stream.write_all(&frame(HEADERS, 5, stream, GET)).await.is_err() {
+            return n;
+        }
+        let arrived = async {
+            while origin.seen().len() <= before + usize::try_from(n).unwrap() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let mut unread = Vec::new();
+        tokio::select! {
+            () = arrived => (),
+            () = async { while client.stream.read_buf(&mut unread).await.is_ok_and(|count| count > 0) {} } => return n,
+        }
+        if client.stream.write_all(&frames(stream)).await.is_err() {
+            return n;
+        }
+    }
+    at_most
+}
+
+#[tokio::test]
+async fn requests_that_are_taken_back_at_once_end_their_connection() {
+    let origin = Origin::start(|_| Reply::Silence).await;
+    let small = |proxy: &mut ProxySettings| proxy.http2.control_bytes_max = 64 * 1024;
+    let through = Through::with(origin.address, small, fixed(10_000.0));
+    let reset = |stream| frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]);
+    // Each counts 4 KiB, and h2 never sees one that it had not handed out.
+    let asked = taken_back(&through, &origin, 200, reset).await;
+    assert!((16..60).contains(&asked), "{asked}");
+    eventually("the origin is left alone", || origin.cancelled() == origin.seen().len()).await;
+    eventually("nothing is kept of it", || through.proxy.connections() == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_after_a_while_is_no_flood() {
+    let origin = Origin::start(|_| Reply::Silence).await;
+    let small = |proxy: &mut ProxySettings| proxy.http2.control_bytes_max = 64 * 1024;
+    let through = Through::with(origin.address, small, fixed(10_000.0));
+    let mut client = begun(through.address, &[]).await;
+    for round in 0..2_u32 {
+        let streams = || (0..50).map(|n| 100 * round + 2 * n + 1);
+        let heads: Vec<u8> = streams().flat_map(|stream| frame(HEADERS, 5, stream, GET)).collect();
+        let resets: Vec<u8> =
+            streams().flat_map(|stream| frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])).collect();
+        client.send(&heads).await;
+        let all = 50 * (usize::try_from(round).unwrap() + 1);
+        eventually("they arrived", || origin.seen().len() == all).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        client.send(&resets).await;
+        eventually("they are gone", || origin.cancelled() == all).await;
+    }
+    assert_eq!(through.proxy.connections(), 1);
+}
+
+#[tokio::test]
+async fn streams_that_break_the_protocol_end_their_connection() {
+    let origin = Origin::start(|_| Reply::Silence).await;
+    let few = |proxy: &mut ProxySettings| proxy.http2.faults_max = 20;
+    let through = Through::with(origin.address, few, fixed(10_000.0));
+    // CVE-2025-8671: a window beyond its range makes the server itself reset the stream.
+    let beyond = |stream| frame(WINDOW_UPDATE, 0, stream, &[0x7f, 0xff, 0xff, 0xff]);
+    let asked = taken_back(&through, &origin, 200, beyond).await;
+    assert!((20..60).contains(&asked), "{asked}");
+    eventually("the origin is left alone", || origin.cancelled() == origin.seen().len()).await;
+}
+
+#[tokio::test]
+async fn many_small_pieces_of_a_body_are_no_flood() {
+    let origin = Origin::friendly().await;
+    let through = through(origin.address);
+    let mut client = begun(through.address, &[]).await;
+    client.send(frame(HEADERS, 4, 1, POST)).await;
+    let pieces = [frame(DATA, 0, 1, b"x").repeat(1_000), frame(PING, 0, 0, &[0; 8])].concat();
+    // Fewer than the window lets out: what is taken makes room, and is not waited for here.
+    for _ in 0..60 {
+        client.send(&pieces).await;
+    }
+    client.send(frame(DATA, 1, 1, b"")).await;
+    eventually("it arrived", || origin.seen().len() == 1).await;
+    let body = &origin.seen()[0].body;
+    assert!(body.iter().map(|byte| usize::from(*byte == b'x')).sum::<usize>() == 60_000);
+}
+
 /// The settings and the window of the connection that a server announces, by their numbers.
 async fn announced(client: &mut Client) -> (Vec<(u16, u32)>, u32) {
     let mut unread = Vec::new();
@@ -175,15 +270,38 @@ async fn what_a_client_may_do_is_announced_and_holds() {
     // RFC 9113 6.9.2: what is announced comes on top of 65 535.
     assert_eq!(window, 1024 * 1024 - 65_535);
 
-    // A head of some hundred bytes that would unpack to 400 kB: one long field, then the place where it stands.
+    bomb(&mut client).await;
+    let mut next = begun(through.address, &[]).await;
+    next.send(frame(HEADERS, 5, 1, GET)).await;
+    eventually("others are served", || origin.seen().len() == 1).await;
+    assert_eq!(origin.seen()[0].field("x"), None, "and the bomb is not");
+}
+
+/// Sends a head of some 4100 bytes that would unpack to 400 kB.
+async fn bomb(client: &mut Client) {
+    // One long field, then the place where it stands.
     let mut head = GET.to_vec();
     // 4000 bytes: 127 in the prefix of seven bits, and 3873 beyond it (RFC 7541 5.1).
     head.extend(b"\x40\x01x\x7f\xa1\x1e");
     head.extend([b'y'; 4000]);
     head.extend([0xbe; 100]);
     client.send(frame(HEADERS, 5, 1, &head)).await;
-    let mut next = begun(through.address, &[]).await;
-    next.send(frame(HEADERS, 5, 1, GET)).await;
-    eventually("others are served", || origin.seen().len() == 1).await;
-    assert_eq!(origin.seen()[0].field("x"), None, "and the bomb is not");
+}
+
+#[tokio::test]
+async fn what_a_client_may_do_is_configured() {
+    let origin = Origin::friendly().await;
+    let other = |proxy: &mut ProxySettings| {
+        proxy.http2.streams_max = 7;
+        proxy.http2.stream_window = 100_000;
+        proxy.http2.connection_window = 200_000;
+        proxy.http2.head_bytes_max = 512 * 1024;
+    };
+    let through = Through::with(origin.address, other, fixed(10_000.0));
+    let mut client = begun(through.address, &[]).await;
+    let (settings, window) = announced(&mut client).await;
+    for setting in [(3, 7), (4, 100_000), (6, 512 * 1024)] {
+        assert!(settings.contains(&setting), "{setting:?} in {settings:?}");
+    }
+    assert_eq!(window, 200_000 - 65_535);
 }

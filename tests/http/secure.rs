@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tidegate::config::{Config, TlsSettings};
+use tidegate::config::{Config, ForwardedMode, ProxySettings, TlsSettings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -24,26 +24,32 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// A proxy with TLS, and the folder of its certificate.
-struct Secure {
+pub(crate) struct Secure {
     through: Through,
     folder: TempDir,
 }
 
 impl Secure {
-    fn to(origin: SocketAddr, handshake_timeout: Duration) -> Self {
+    pub(crate) fn to(origin: SocketAddr, handshake_timeout: Duration) -> Self {
+        Self::with(origin, |proxy| {
+            proxy.handshake_timeout = handshake_timeout;
+            proxy.head_timeout = handshake_timeout;
+        })
+    }
+
+    fn with(origin: SocketAddr, set: impl FnOnce(&mut ProxySettings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         issue(&folder);
         let mut config = Config::new(format!("http://{origin}").parse().unwrap());
         config.lanes = fixed(10_000.0);
-        config.proxy.handshake_timeout = handshake_timeout;
-        config.proxy.head_timeout = handshake_timeout;
+        set(&mut config.proxy);
         let path = |name| folder.path().join(name);
         config.tls = Some(TlsSettings { certificate: path("cert.pem"), key: path("key.pem") });
         Self { through: Through::of(&config), folder }
     }
 
     /// What trusts the certificate that is there now, and nothing else.
-    fn client(&self, protocols: &[&[u8]]) -> ClientConfig {
+    pub(crate) fn client(&self, protocols: &[&[u8]]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.folder.path().join("cert.pem")).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -54,7 +60,7 @@ impl Secure {
         config
     }
 
-    async fn connect(&self, config: &Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn connect(&self, config: &Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(self.through.address).await?;
         let name = ServerName::try_from("localhost").unwrap();
         TlsConnector::from(Arc::clone(config)).connect(name, stream).await
@@ -156,6 +162,20 @@ async fn who_does_not_shake_hands_or_say_anything_after_it_is_gone_in_time() {
     let mut rest = String::new();
     slow.read_to_string(&mut rest).await.unwrap();
     assert!(rest.starts_with("HTTP/1.1 408 "), "{rest}");
+}
+
+#[tokio::test]
+async fn who_asks_over_tls_is_told_to_have_asked_over_https() {
+    let origin = Origin::friendly().await;
+    let secure = Secure::with(origin.address, |proxy| proxy.forwarded.mode = ForwardedMode::Replace);
+    let mut stream = secure.connect(&Arc::new(secure.client(&[]))).await.unwrap();
+    let fields = "Connection: close\r\nX-Forwarded-Proto: http\r\nForwarded: for=1.1.1.1;proto=http\r\n";
+    stream.write_all(&request("GET", "/", fields, "")).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let seen = &origin.seen()[0];
+    assert_eq!(seen.field("x-forwarded-proto"), Some("https"));
+    assert_eq!(seen.field("forwarded"), Some("for=127.0.0.1;host=\"proxy.test\";proto=https"));
 }
 
 #[tokio::test]

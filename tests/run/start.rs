@@ -99,6 +99,8 @@ fn metrics_are_there_after_the_first_request() {
         "tidegate_replay_buffer_bytes_max 268435456",
         "tidegate_client_connections ",
         "tidegate_client_connections_max ",
+        r#"tidegate_setting{key="listen.http2.streams_max"} 100"#,
+        r#"tidegate_setting{key="queue.deadline"} 120"#,
         "tidegate_draining 0",
     ] {
         assert!(page.body.lines().any(|line| line.starts_with(name)), "{name} not in\n{}", page.body);

@@ -5,6 +5,7 @@
 //! refused.
 
 mod attributing;
+mod entering;
 mod settling;
 mod viewing;
 
@@ -12,6 +13,7 @@ use super::attribution::Evidence;
 use super::command::Command;
 use super::event::{Event, RefusalReason};
 use super::key::{LaneKey, Level};
+use super::kind::Kind;
 use super::lane::{Lane, Node, SAME};
 use super::law::Law;
 use super::memory::Memory;
@@ -21,13 +23,10 @@ use super::rate::Rate;
 use super::roster::Roster;
 use super::settings::LanesSettings;
 use super::shared::{Above, Shared, is_left, same_node};
-use super::ticket::{Entry, LaneView, NodeOrigin, Refusal, Stamps, State, Step, Ticket, TicketId, Tickets};
+use super::ticket::{Entry, LaneView, NodeOrigin, Refusal, Stamps, State, Step, TicketId, Tickets};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// A predicted wait may be wrong by this much before a ticket is refused on arrival.
-const PREDICTION_SLACK: f64 = 1.1;
 
 /// The pure machine: lanes, and when they want to be looked at.
 #[derive(Debug)]
@@ -62,62 +61,6 @@ impl Lanes {
         }
     }
 
-    /// Takes a place in the queue of `key`'s lane. Gives the ticket's name and the lane's.
-    ///
-    /// # Errors
-    /// A [`Refusal`] when the queue is full, the deadline cannot be met, or the program drains.
-    pub fn submit(
-        &mut self,
-        now: Instant,
-        key: &LaneKey,
-        ticket: Ticket,
-    ) -> Result<(TicketId, Arc<str>), Refusal> {
-        let now = self.seconds(now);
-        let patience = now + self.settings.deadline_of(key).as_secs_f64();
-        let deadline = ticket.deadline.map_or(patience, |deadline| self.seconds(deadline));
-        let index = self.lane_for(now, key);
-        let draining = self.draining_until.is_some();
-        let tickets_max = self.settings.queue.lane_tickets_max;
-        let Some(lane) = self.roster.get_mut(index) else { return Err(Refusal::draining(&"none".into())) };
-        lane.used_at = now;
-        self.events.push_back(Event::Offered { lane: Arc::clone(&lane.name) });
-        let too_late = |wait: f64| now + wait > deadline + (PREDICTION_SLACK - 1.0) * wait;
-        let reason = if draining {
-            Some(RefusalReason::Draining)
-        } else if lane.node.lets_all(now) {
-            None
-        } else if !lane.queue.has_place(ticket.class, tickets_max) {
-            Some(RefusalReason::QueueFull)
-        } else if lane.predicted_wait(&self.shared, now, lane.queue.ahead(ticket.class)).is_some_and(too_late)
-        {
-            Some(RefusalReason::Deadline)
-        } else {
-            None
-        };
-        if let Some(reason) = reason {
-            return Err(self.refuse(now, index, reason));
-        }
-        // Tells the law that nothing waited until now, if so.
-        lane.node.hear(now, lane.queue.ready_len());
-        let id = TicketId(self.next_ticket);
-        self.next_ticket += 1;
-        lane.queue.insert(id, ticket.class, deadline, None);
-        let name = Arc::clone(&lane.name);
-        self.tickets.insert(
-            id,
-            Entry {
-                lane: index,
-                class: ticket.class,
-                deadline,
-                queued_at: now,
-                returns: 0,
-                state: State::Waiting,
-            },
-        );
-        self.schedule(now, index);
-        Ok((id, name))
-    }
-
     /// What to do now; call until it says [`Step::Wait`].
     pub fn poll(&mut self, now: Instant) -> Step {
         let now = self.seconds(now);
@@ -142,8 +85,7 @@ impl Lanes {
             self.teach(now, entry.lane, stamps, Outcome::Ignored, &[]);
             self.schedule_below(now, entry.lane, stamps);
         }
-        if let Some(lane) = self.roster.get_mut(entry.lane) {
-            lane.used_at = now;
+        if let Some(lane) = self.roster.used(now, entry.lane) {
             match entry.state {
                 State::Waiting => drop(lane.queue.remove(id)),
                 State::Started(stamps) => {
@@ -206,6 +148,7 @@ impl Lanes {
         // take its place.
         if command == Command::Forget {
             lane.told = None;
+            lane.kind = Kind::default();
         }
         if command == Command::Forget {
             let key = lane.key.clone();

@@ -14,6 +14,7 @@
 //! window is told. A bucket is told apart from them by its numbers, and then followed token by token ([`refill`]). A ledger
 //! that promises too little would stop a lane for ever, were it never doubted ([`doubt`]).
 
+mod anchor;
 mod book;
 mod doubt;
 mod others;
@@ -107,9 +108,8 @@ impl Ledgers {
     pub(super) fn sent(&mut self, now: f64) -> u64 {
         self.departures += 1;
         self.flying.insert(self.departures, now);
-        let jitter = self.jitter.seconds();
         for book in &mut self.books {
-            let guard = book.guard(jitter);
+            let guard = book.guard(self.jitter.seconds());
             book.sent(now, self.departures, guard);
         }
         self.departures
@@ -133,7 +133,9 @@ impl Ledgers {
         told: &[Announcement],
     ) -> Heard {
         let Some(sent_at) = self.flying.remove(&departure) else { return Heard::default() };
-        let flying = self.flying.values().filter(|at| **at < sent_at).count();
+        // Most answers announce nothing, and all that are out have to be looked at.
+        let earlier = |at: &&f64| **at < sent_at;
+        let flying = if told.is_empty() { 0 } else { self.flying.values().filter(earlier).count() };
         let let_in = matches!(answer, Answer::Accepted);
         if let_in {
             self.jitter.note(now - sent_at);
@@ -239,10 +241,10 @@ impl Ledgers {
 
     /// When every ledger lets the next one leave, with `waiting` that could.
     pub(super) fn ready_at(&mut self, now: f64, waiting: usize) -> f64 {
-        let (flying, jitter) = (self.flying.len(), self.jitter.seconds());
+        let flying = self.flying.len();
         let mut at = self.pause_until.unwrap_or(f64::NEG_INFINITY);
         for book in &mut self.books {
-            let guard = book.guard(jitter);
+            let guard = book.guard(self.jitter.seconds());
             at = at.max(book.ready_at(now, waiting, flying, guard));
         }
         at

@@ -40,7 +40,12 @@ pub(in crate::proxy) async fn serve(
     let ended = loop {
         let found = poll_fn(|cx| line.poll_head(cx)).await;
         let answered = match found {
-            Ok(found) => Box::pin(exchange(&mut line, &proxy, peer, found, kept.as_ref())).await,
+            Ok(found) => {
+                let (request, terms) = read(&mut line, found);
+                let service = Box::pin(proxy.serve(request, peer));
+                let mut exchange = Exchange { service: Some(service), download: None, terms };
+                poll_fn(|cx| exchange.poll(&mut line, kept.as_ref(), cx)).await
+            }
             Err(ended) => Err(ended),
         };
         match answered {
@@ -56,6 +61,22 @@ pub(in crate::proxy) async fn serve(
 fn kept_for(settings: &ProxySettings) -> Option<HeaderValue> {
     let seconds = settings.keep_alive_idle.as_secs().checked_sub(1).filter(|seconds| *seconds > 0)?;
     HeaderValue::try_from(format!("timeout={seconds}")).ok()
+}
+
+/// One request and its answer. No `async fn`: what it keeps beside the service is part of each connection, idle or not.
+struct Exchange<F> {
+    /// Until it has answered.
+    service: Option<Pin<Box<F>>>,
+    /// From then on.
+    download: Option<Download>,
+    terms: Terms,
+}
+
+/// What is known of a request beside what is asked of the service.
+struct Terms {
+    asked: Asked,
+    keeps: bool,
+    upload: Upload,
 }
 
 /// A request's body on its way, if it has not come whole.
@@ -74,49 +95,14 @@ struct Download {
     framing: Framing,
     /// It does not come to its end.
     is_cut: bool,
-}
-
-/// One request and its answer. Whether another may follow.
-async fn exchange(
-    line: &mut Line<'_>,
-    proxy: &Proxy,
-    peer: Peer,
-    found: Found,
-    kept: Option<&HeaderValue>,
-) -> Result<bool, Ended> {
-    let (request, mut upload, asked, keeps) = read(line, found);
-    let response = {
-        let mut service = Box::pin(proxy.serve(request, peer));
-        poll_fn(|cx| poll_response(line, cx, service.as_mut(), &mut upload)).await?
-    };
-    upload.is_answered = true;
-    let (parts, body) = response.into_parts();
-    let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
-    let framing = Framing::of(&parts, length, asked);
-    let closes = !keeps
-        || framing == Framing::Close
-        || line.is_draining()
-        || parts.headers.contains_key(CONNECTION)
-        || !poll_fn(|cx| Poll::Ready(upload.may_end(line, cx))).await;
-    let after = match kept {
-        _ if closes => After::Close,
-        // One that speaks HTTP/1.0 is left with what it knows.
-        Some(_) if asked.version == Version::HTTP_10 => After::Keep(None),
-        kept => After::Keep(kept),
-    };
-    head(&parts, framing, asked, after, date::write, line.out.bytes());
-    drop(parts);
-    let body = Some(body).filter(|_| framing != Framing::Nothing);
-    let mut download = Download { body, framing, is_cut: false };
-    poll_fn(|cx| poll_answer(line, cx, &mut download, &mut upload)).await?;
-    if closes {
-        return Ok(false);
-    }
-    poll_fn(|cx| poll_upload(line, cx, &mut upload)).await
+    /// All of it is gone.
+    is_sent: bool,
+    /// No request follows.
+    is_last: bool,
 }
 
 /// Makes a request of what was found, refused heads too: so that each is answered in its turn, and told.
-fn read(line: &mut Line<'_>, found: Found) -> (Request<Body>, Upload, Asked, bool) {
+fn read(line: &mut Line<'_>, found: Found) -> (Request<Body>, Terms) {
     match found {
         Ok(Head { request, length, keeps, expects, trailers }) => {
             let (body, feed) = body(length, &mut line.unread);
@@ -124,7 +110,7 @@ fn read(line: &mut Line<'_>, found: Found) -> (Request<Body>, Upload, Asked, boo
             let asked = Asked { version: request.version(), head_alone, trailers };
             let is_uninvited = expects && feed.is_some() && line.unread.is_empty();
             let upload = Upload { feed, is_uninvited, is_answered: false };
-            (request.map(|()| body), upload, asked, keeps)
+            (request.map(|()| body), Terms { asked, keeps, upload })
         }
         Err((fault, method)) => {
             let mut request = Request::new(Body::none());
@@ -134,8 +120,61 @@ fn read(line: &mut Line<'_>, found: Found) -> (Request<Body>, Upload, Asked, boo
             }
             request.extensions_mut().insert(fault);
             let asked = Asked { version: Version::HTTP_11, head_alone, trailers: false };
-            (request, Upload { feed: None, is_uninvited: false, is_answered: false }, asked, false)
+            let upload = Upload { feed: None, is_uninvited: false, is_answered: false };
+            (request, Terms { asked, keeps: false, upload })
         }
+    }
+}
+
+impl<F: Future<Output = Response<Tracked>>> Exchange<F> {
+    /// Whether another request may follow, when this one is over.
+    fn poll(
+        &mut self,
+        line: &mut Line<'_>,
+        kept: Option<&HeaderValue>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<bool, Ended>> {
+        if let Some(service) = &mut self.service {
+            let response = ready!(poll_response(line, cx, service.as_mut(), &mut self.terms.upload))?;
+            self.service = None;
+            self.download = Some(self.terms.answer(line, kept, response, cx));
+        }
+        let Some(download) = &mut self.download else { return Poll::Ready(Ok(false)) };
+        if !download.is_sent {
+            ready!(poll_answer(line, cx, download, &mut self.terms.upload))?;
+            download.is_sent = true;
+        }
+        if download.is_last { Poll::Ready(Ok(false)) } else { poll_upload(line, cx, &mut self.terms.upload) }
+    }
+}
+
+impl Terms {
+    /// Writes the head of the answer.
+    fn answer(
+        &mut self,
+        line: &mut Line<'_>,
+        kept: Option<&HeaderValue>,
+        response: Response<Tracked>,
+        cx: &mut Context<'_>,
+    ) -> Download {
+        self.upload.is_answered = true;
+        let (parts, body) = response.into_parts();
+        let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
+        let framing = Framing::of(&parts, length, self.asked);
+        let is_last = !self.keeps
+            || framing == Framing::Close
+            || line.is_draining()
+            || parts.headers.contains_key(CONNECTION)
+            || !self.upload.may_end(line, cx);
+        let after = match kept {
+            _ if is_last => After::Close,
+            // One that speaks HTTP/1.0 is left with what it knows.
+            Some(_) if self.asked.version == Version::HTTP_10 => After::Keep(None),
+            kept => After::Keep(kept),
+        };
+        head(&parts, framing, self.asked, after, date::write, line.out.bytes());
+        let body = Some(body).filter(|_| framing != Framing::Nothing);
+        Download { body, framing, is_cut: false, is_sent: false, is_last }
     }
 }
 
@@ -150,8 +189,7 @@ fn poll_response(
             return Poll::Ready(Ok(response));
         }
         match upload.poll_next(line, cx) {
-            Poll::Ready(Ok(())) => (),
-            Poll::Ready(Err(ended)) => return Poll::Ready(Err(ended)),
+            Poll::Ready(given) => given?,
             Poll::Pending => return line.poll_gone(cx).map(|()| Err(Ended::Left)),
         }
     }

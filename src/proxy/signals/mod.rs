@@ -118,7 +118,7 @@ impl Dialects {
 
     /// One look at the names: most answers announce nothing.
     fn may_announce(&self, fields: &Fields<'_>) -> bool {
-        fields.names().any(|name| name.as_str().contains(vendors::IN_EVERY_NAME))
+        fields.names().any(|name| has_limit(name.as_str().as_bytes()))
             || self.own.iter().any(|name| fields.has(name))
     }
 
@@ -167,6 +167,12 @@ fn level(fields: &Fields<'_>) -> Option<Level> {
         fields.first(&name).is_some_and(|text| text.eq_ignore_ascii_case(value))
     };
     if is(X_GLOBAL, "true") || is(X_SCOPE, "global") { Some(Level::Credential) } else { None }
+}
+
+/// Is [`vendors::IN_EVERY_NAME`] in a name? A general search costs more than all else that is done with most answers.
+fn has_limit(name: &[u8]) -> bool {
+    let word = vendors::IN_EVERY_NAME.as_bytes();
+    name.windows(word.len()).any(|part| part == word)
 }
 
 /// A count of requests: digits alone.

@@ -3,18 +3,18 @@
 mod announced;
 mod build;
 mod connections;
+mod lanes;
 
 use super::levels::Levels;
 use super::registered::{counter, gauge, registered, signed};
 use super::series::{LaneSeries, OTHER, Series, method_label};
 use super::sink;
-use crate::control::{Event, LaneView, Mode, NodeView};
+use crate::control::{Event, LaneView, NodeView};
 use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
 use announced::AnnouncedGauges;
-use build::build_info;
 use connections::ConnectionMetrics;
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 use std::collections::BTreeSet;
@@ -27,6 +27,9 @@ pub(super) struct Metrics {
     vectors: Vectors,
     gauges: Gauges,
     admission_refused: IntCounter,
+    /// Of [`Vectors::class_queue_wait`], what belongs to no class: nearly all.
+    unclassed_queue_wait: Histogram,
+    settings: GaugeVec,
     series: Series,
     /// For what happened before a request had a lane.
     no_lane: Arc<str>,
@@ -103,38 +106,48 @@ impl Metrics {
         )?;
         let bound = gauge(&registry, "tidegate_series_lanes_max", "Lane labels that may have series.")?;
         bound.set(signed(lanes_max));
-        build_info(&registry)?;
+        let unclassed_queue_wait = vectors.class_queue_wait.with_label_values(&[OTHER]);
+        build::build_info(&registry)?;
         Ok(Self {
+            settings: build::settings(&registry)?,
             registry,
             vectors,
             gauges,
             admission_refused,
+            unclassed_queue_wait,
             series: Series::new(lanes_max, capped),
             no_lane: "none".into(),
             scrape: Mutex::default(),
         })
     }
 
+    pub(super) fn settings(&self, numbers: &[(&str, f64)]) {
+        build::tell(&self.settings, numbers);
+    }
+
     pub(super) fn event(&self, event: &Event) {
         match event {
-            Event::LaneMade { lane } => drop(self.lane(lane)),
+            Event::LaneMade { lane } => self.of(lane, |_| ()),
             Event::LaneForgotten { lane } => self.series.forget(&self.vectors, lane),
-            Event::Offered { lane } => self.lane(lane).offered.inc(),
-            Event::Accepted { lane } => self.lane(lane).accepted.inc(),
+            Event::Offered { lane } => self.of(lane, |lane| lane.offered.inc()),
+            Event::Accepted { lane } => self.of(lane, |lane| lane.accepted.inc()),
             Event::Started { lane, class, waited_seconds } => {
-                self.lane(lane).queue_wait.observe(*waited_seconds);
-                let class = class.as_deref().unwrap_or(OTHER);
-                self.vectors.class_queue_wait.with_label_values(&[class]).observe(*waited_seconds);
+                self.of(lane, |lane| lane.queue_wait.observe(*waited_seconds));
+                match class {
+                    None => self.unclassed_queue_wait.observe(*waited_seconds),
+                    Some(class) => {
+                        self.vectors.class_queue_wait.with_label_values(&[class]).observe(*waited_seconds);
+                    }
+                }
             }
-            Event::Throttled { lane, per, .. } => {
-                let lane = self.lane(lane);
+            Event::Throttled { lane, per, .. } => self.of(lane, |lane| {
                 lane.throttled.inc();
                 self.vectors.attributed.with_label_values(&[lane.label.as_ref(), per.as_str()]).inc();
-            }
-            Event::Retried { lane, reason } => self.lane(lane).retried(*reason),
-            Event::Refused { lane, reason } => self.lane(lane).refused(*reason),
-            Event::Abandoned { lane } => self.lane(lane).abandoned.inc(),
-            Event::SignalIgnored { lane, .. } => self.lane(lane).signals_ignored.inc(),
+            }),
+            Event::Retried { lane, reason } => self.of(lane, |lane| lane.retried(*reason)),
+            Event::Refused { lane, reason } => self.of(lane, |lane| lane.refused(*reason)),
+            Event::Abandoned { lane } => self.of(lane, |lane| lane.abandoned.inc()),
+            Event::SignalIgnored { lane, .. } => self.of(lane, |lane| lane.signals_ignored.inc()),
             // Gauges at the next scrape.
             Event::LimitShared { .. }
             | Event::LimitParted { .. }
@@ -145,20 +158,18 @@ impl Metrics {
     }
 
     pub(super) fn attempt(&self, attempt: &Attempt) {
-        let lane = self.lane(&attempt.lane);
-        lane.responded(&self.vectors, attempt.status.map(|status| status.as_u16()));
-        lane.upstream_duration.observe(attempt.duration.as_secs_f64());
+        self.of(&attempt.lane, |lane| {
+            lane.responded(&self.vectors, attempt.status.map(|status| status.as_u16()));
+            lane.upstream_duration.observe(attempt.duration.as_secs_f64());
+        });
     }
 
     pub(super) fn exchange(&self, exchange: &Exchange) {
         if exchange.local_error == Some(ADMISSION_QUOTA) {
             self.admission_refused.inc();
         }
-        self.lane(&exchange.lane).answered(
-            &self.vectors,
-            method_label(&exchange.method),
-            exchange.status.as_u16(),
-        );
+        let (method, status) = (method_label(&exchange.method), exchange.status.as_u16());
+        self.of(&exchange.lane, |lane| lane.answered(&self.vectors, method, status));
     }
 
     pub(super) fn render(&self, lanes: &[LaneView], levels: &Levels) -> Result<String, prometheus::Error> {
@@ -175,8 +186,8 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
-    fn lane(&self, lane: &Arc<str>) -> Arc<LaneSeries> {
-        self.series.of(&self.vectors, if lane.is_empty() { &self.no_lane } else { lane })
+    fn of(&self, lane: &Arc<str>, act: impl FnOnce(&LaneSeries)) {
+        self.series.with(&self.vectors, if lane.is_empty() { &self.no_lane } else { lane }, act);
     }
 }
 
@@ -346,41 +357,6 @@ impl Gauges {
         self.observed.reset();
         self.announced.reset();
     }
-
-    /// Lanes that share the label `other` are summed; of their limits none can be told.
-    fn add_lane(&self, label: &str, lane: &LaneView) {
-        self.queue_depth.with_label_values(&[label]).add(signed(lane.queue_depth));
-        let mut unclassed = lane.queue_depth;
-        for class in &lane.classes {
-            self.class_queue_depth.with_label_values(&[&class.name]).add(signed(class.queue_depth));
-            unclassed = unclassed.saturating_sub(class.queue_depth);
-        }
-        self.class_queue_depth.with_label_values(&[OTHER]).add(signed(unclassed));
-        self.in_flight.with_label_values(&[label]).add(signed(lane.in_flight));
-        self.pace.with_label_values(&[label]).add(lane.pace);
-        if let Some(max) = lane.in_flight_max.filter(|_| label != OTHER) {
-            self.in_flight_max.with_label_values(&[label]).set(i64::from(max));
-        }
-        let observed = self.observed.with_label_values(&[label]);
-        observed.set(observed.get().max(i64::from(lane.mode == Mode::Observe)));
-        for node in lane.above.iter().filter(|_| label != OTHER) {
-            let labels = [node.name.as_ref(), lane.key.upstream.as_ref()];
-            self.shared_pace.with_label_values(&labels).set(node.pace);
-            if let Some(limit) = node.limit.as_ref().filter(|limit| limit.window_seconds > 0.0) {
-                self.shared_limit.with_label_values(&labels).set(limit.requests / limit.window_seconds);
-            }
-        }
-        let paused: Gauge = self.paused.with_label_values(&[label]);
-        paused.set(paused.get().max(lane.paused_seconds));
-        if label != OTHER {
-            self.announced.tell(label, &lane.announced);
-        }
-        // What a limit is at least is no limit.
-        let known = lane.limit.as_ref().filter(|limit| limit.window_seconds > 0.0 && !limit.at_least);
-        if let Some(limit) = known.filter(|_| label != OTHER) {
-            self.limit.with_label_values(&[label]).set(limit.requests / limit.window_seconds);
-        }
-    }
 }
 
 /// Lane labels that may have series.
@@ -397,7 +373,7 @@ const UPSTREAM_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 mod tests {
     use super::*;
     use crate::control::{AnnouncedView, ClassView, LaneKey, Level, LimitView, RefusalReason, RetryReason};
-    use crate::control::{LawName, LimitModel, LimitSource, NodeOrigin};
+    use crate::control::{LawName, LimitModel, LimitSource, Mode, NodeOrigin};
     use crate::observe::Connections;
     use http::{Method, StatusCode};
     use std::time::Duration;
