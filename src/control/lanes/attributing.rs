@@ -10,6 +10,7 @@ use crate::control::lane::{Lane, Node};
 use crate::control::law::{Law, LawName};
 use crate::control::outcome::Hint;
 use crate::control::retry::seconds_of;
+use crate::control::settings::Mode;
 use crate::control::shared::{ABOVE, Above, name_of, part_of, same_node};
 use crate::control::ticket::NodeOrigin;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ impl Lanes {
         match hint.level {
             Some(Level::Route) => Level::Route,
             Some(level) if self.shared.get(level, &key, index).is_some() => level,
-            Some(level) if self.learns_shared(lane) => {
+            Some(level) if self.learns_shared(lane) || self.watches_shared() => {
                 self.say(now, level, &key, hint);
                 level
             }
@@ -39,6 +40,11 @@ impl Lanes {
     /// nothing.
     fn learns_shared(&self, lane: &Lane) -> bool {
         self.settings.law.name != LawName::Fixed && !lane.node.observes()
+    }
+
+    /// In a dry run of all lanes a node above them only watches, as they do: it is there to be told of.
+    fn watches_shared(&self) -> bool {
+        self.settings.law.name != LawName::Fixed && self.settings.law.mode == Mode::Observe
     }
 
     /// Is the node at `level` above a lane what a refusal without words meets? A node that evidence made stands for just
@@ -77,7 +83,8 @@ impl Lanes {
             let prior = known
                 .and_then(Prior::remembered)
                 .unwrap_or_else(|| Prior::of_parts(used.max(self.settings.law.start_rate.get())));
-            let node = Node::new(Law::new(&self.settings.law, Some(&prior), now), None);
+            let law = Law::new(&self.settings.law, Some(&prior), now);
+            let node = Node::new(law, None).in_mode(self.settings.law.mode);
             let mut above = Above::new(node, NodeOrigin::Said, None);
             above.hear_refusal(now, retry_after);
             self.shared.insert(level, key, above);
