@@ -191,7 +191,9 @@ impl Lanes {
     pub fn memories(&self, now: Instant) -> Vec<Memory> {
         let now = self.seconds(now);
         let mut above = self.remembered.clone();
-        above.values_mut().for_each(|memory| memory.age_seconds += now);
+        for memory in above.values_mut() {
+            memory.age_seconds += now;
+        }
         for memory in self.shared.memories(now) {
             above.insert((memory.per, Arc::clone(&memory.upstream)), memory);
         }
