@@ -3,18 +3,19 @@
 mod announced;
 mod build;
 mod connections;
+mod lanes;
 
 use super::levels::Levels;
 use super::registered::{counter, gauge, registered, signed};
 use super::series::{LaneSeries, OTHER, Series, method_label};
 use super::sink;
-use crate::control::{Event, LaneView, Mode, NodeView};
+use crate::control::{Event, LaneView, NodeView};
 use crate::observe::{ADMISSION_QUOTA, Attempt, Exchange};
 use announced::AnnouncedGauges;
 use connections::ConnectionMetrics;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -356,41 +357,6 @@ impl Gauges {
         self.observed.reset();
         self.announced.reset();
     }
-
-    /// Lanes that share the label `other` are summed; of their limits none can be told.
-    fn add_lane(&self, label: &str, lane: &LaneView) {
-        self.queue_depth.with_label_values(&[label]).add(signed(lane.queue_depth));
-        let mut unclassed = lane.queue_depth;
-        for class in &lane.classes {
-            self.class_queue_depth.with_label_values(&[&class.name]).add(signed(class.queue_depth));
-            unclassed = unclassed.saturating_sub(class.queue_depth);
-        }
-        self.class_queue_depth.with_label_values(&[OTHER]).add(signed(unclassed));
-        self.in_flight.with_label_values(&[label]).add(signed(lane.in_flight));
-        self.pace.with_label_values(&[label]).add(lane.pace);
-        if let Some(max) = lane.in_flight_max.filter(|_| label != OTHER) {
-            self.in_flight_max.with_label_values(&[label]).set(i64::from(max));
-        }
-        let observed = self.observed.with_label_values(&[label]);
-        observed.set(observed.get().max(i64::from(lane.mode == Mode::Observe)));
-        for node in lane.above.iter().filter(|_| label != OTHER) {
-            let labels = [node.name.as_ref(), lane.key.upstream.as_ref()];
-            self.shared_pace.with_label_values(&labels).set(node.pace);
-            if let Some(limit) = node.limit.as_ref().filter(|limit| limit.window_seconds > 0.0) {
-                self.shared_limit.with_label_values(&labels).set(limit.requests / limit.window_seconds);
-            }
-        }
-        let paused: Gauge = self.paused.with_label_values(&[label]);
-        paused.set(paused.get().max(lane.paused_seconds));
-        if label != OTHER {
-            self.announced.tell(label, &lane.announced);
-        }
-        // What a limit is at least is no limit.
-        let known = lane.limit.as_ref().filter(|limit| limit.window_seconds > 0.0 && !limit.at_least);
-        if let Some(limit) = known.filter(|_| label != OTHER) {
-            self.limit.with_label_values(&[label]).set(limit.requests / limit.window_seconds);
-        }
-    }
 }
 
 /// Lane labels that may have series.
@@ -407,7 +373,7 @@ const UPSTREAM_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 mod tests {
     use super::*;
     use crate::control::{AnnouncedView, ClassView, LaneKey, Level, LimitView, RefusalReason, RetryReason};
-    use crate::control::{LawName, LimitModel, LimitSource, NodeOrigin};
+    use crate::control::{LawName, LimitModel, LimitSource, Mode, NodeOrigin};
     use crate::observe::Connections;
     use http::{Method, StatusCode};
     use std::time::Duration;
