@@ -56,9 +56,21 @@ impl Passed {
     }
 
     /// How many left in `[from, until)`.
-    fn count(&self, from: f64, until: f64) -> usize {
+    pub(super) fn count(&self, from: f64, until: f64) -> usize {
         let before = |moment: f64| self.at.partition_point(|at| *at < moment);
         before(until).saturating_sub(before(from))
+    }
+
+    /// How many left after `at`, if that is known.
+    pub(super) fn count_after(&self, at: f64) -> Option<usize> {
+        let is_known = !self.is_full() || self.known_from.is_some_and(|known| known <= at);
+        is_known.then(|| self.count(at, f64::INFINITY))
+    }
+
+    /// When those left that left up to `at`, the last `count` of them.
+    pub(super) fn until(&self, at: f64, count: usize) -> impl Iterator<Item = f64> + '_ {
+        let upto = self.at.partition_point(|sent| *sent <= at);
+        self.at.iter().take(upto).skip(upto.saturating_sub(count)).copied()
     }
 
     /// What got through in a second of the last five, or of as many as are known.

@@ -4,6 +4,7 @@ use super::announcement::Announcement;
 use super::attribution::Passed;
 use super::burst::Burst;
 use super::command::Command;
+use super::kind::Kind;
 use super::law::{Answer, Law, Shift, Stamp};
 use super::learnt::Prior;
 use super::memory::Legacy;
@@ -315,6 +316,8 @@ pub(super) struct Lane {
     pub(super) told: Option<(f64, f64)>,
     /// What it got through lately.
     pub(super) passed: Passed,
+    /// What its refusals show of the limiter.
+    pub(super) kind: Kind,
 }
 
 impl Lane {
@@ -333,6 +336,7 @@ impl Lane {
             wake: f64::INFINITY,
             told: None,
             passed: Passed::default(),
+            kind: Kind::default(),
         }
     }
 
@@ -375,21 +379,6 @@ impl Lane {
     /// Nothing waits and nothing flies.
     pub(super) fn is_idle(&self) -> bool {
         self.queue.len() == 0 && self.node.in_flight == 0
-    }
-
-    /// Seconds until a ticket behind `ahead` others would leave; `None` while the pace is still being found, and in a
-    /// pause without end.
-    pub(super) fn predicted_wait(&self, shared: &Shared, now: f64, ahead: f64) -> Option<f64> {
-        let pause = (self.node.paused_until() - now).max(0.0);
-        if pause.is_infinite() || self.node.lets_all(now) {
-            return None;
-        }
-        let own = (!self.node.is_starting()).then(|| pause + ahead * self.node.pace().interval_seconds());
-        let above = shared.part(&self.key, self.index, now).map(|(pace, pause)| pause + ahead / pace);
-        match (own, above) {
-            (Some(own), Some(above)) => Some(own.max(above)),
-            (own, above) => own.or(above),
-        }
     }
 
     /// The end of the longest pause that has one, its own or that of a node above it.

@@ -19,6 +19,7 @@ mod hash;
 mod inflight;
 mod jitter;
 mod key;
+mod kind;
 mod lane;
 mod lanes;
 mod law;

@@ -156,7 +156,7 @@ impl Client {
         match self.shared.pool.turn(anew).await {
             Ok(Turn::Lease(lease)) => self.over_http1(lease, true, head, replay).await,
             Ok(Turn::Seat(seat)) => self.over_http2(seat, true, head, replay).await,
-            // In a box: what makes a connection is larger than all the rest of a request, which seldom needs it.
+            // Boxed: what few requests need is not kept room for in every one.
             Ok(Turn::Place(place)) => match Box::pin(self.connect(place)).await? {
                 Line::Http1(lease) => self.over_http1(lease, false, head, replay).await,
                 Line::Http2(seat) => self.over_http2(seat, false, head, replay).await,

@@ -4,6 +4,7 @@ use crate::Client;
 use crate::foreign::{Ran, find, run};
 use crate::origin::Origin;
 use crate::process::Tidegate;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub(crate) const CLIENT: Client = Client {
         ("a_429_is_absorbed", refused_once),
         ("leaves_while_queued", leaves_while_queued),
         ("trusts_the_simulated_api_over_tls", simulated_tls),
+        ("speaks_tls_to_the_proxy", tls),
     ],
 };
 
@@ -218,4 +220,46 @@ fn simulated_tls(path: &Path) {
         let ran = curl(path, &["-o", "/dev/null", "-w", "%{http_code}", &proxy.url()]);
         assert_eq!(ran.text(), "200", "as the greeting has it: {said}");
     }
+}
+
+/// TLS in front: each protocol and version that curl speaks, one connection for two requests, and none too old.
+fn tls(path: &Path) {
+    let origin = Origin::start();
+    let folder = tempfile::tempdir().unwrap();
+    let flags = identity(folder.path());
+    let flags = flags.each_ref().map(String::as_str);
+    let proxy = Tidegate::run(&origin.url(), &[&["--law", "fixed", "--rate", "1000/s"][..], &flags].concat());
+    let url = format!("https://localhost:{}/hello", proxy.listen.port());
+    let form = "%{http_code} %{http_version} %{num_connects};";
+    let trust = ["--noproxy", "*", "--cacert", flags[1], "-w", form, "-o", "/dev/null", "-o", "/dev/null"];
+    for (how, said) in [
+        (&["--http1.1"][..], "200 1.1 1;200 1.1 0;"),
+        (&["--http2"], "200 2 1;200 2 0;"),
+        (&["--http2", "--tlsv1.3"], "200 2 1;200 2 0;"),
+        (&["--http1.1", "--tls-max", "1.2"], "200 1.1 1;200 1.1 0;"),
+        (&["--http2", "--tls-max", "1.2"], "200 2 1;200 2 0;"),
+        (&["--http2", "--data", "abc"], "200 2 1;200 2 0;"),
+    ] {
+        assert_eq!(curl(path, &[how, &trust, &[&url, &url]].concat()).text(), said, "{how:?}");
+    }
+    let old = curl_with_input(path, &[&["--tls-max", "1.1"][..], &trust, &[&url]].concat(), b"");
+    assert_eq!(old.status.and_then(|status| status.code()), Some(35), "{}", old.stderr);
+    let stranger = curl_with_input(path, &["--noproxy", "*", &url], b"");
+    assert_eq!(stranger.status.and_then(|status| status.code()), Some(60), "{}", stranger.stderr);
+}
+
+/// A certificate for localhost and its key in `folder`, as the flags of `tidegate run`.
+pub(crate) fn identity(folder: &Path) -> [String; 4] {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let (cert_file, key_file) = (folder.join("cert.pem"), folder.join("key.pem"));
+    std::fs::write(&cert_file, params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    [
+        "--tls-cert".to_owned(),
+        cert_file.display().to_string(),
+        "--tls-key".to_owned(),
+        key_file.display().to_string(),
+    ]
 }

@@ -65,7 +65,7 @@ const ROWS: &[Row] = &[
     // --- what passes
     row(41, "cookies keep their order, and values their bytes", &["untouched::cookies_keep_their_order_and_old_bytes_their_value"]),
     row(42, "Date and Server stay; a Date is added only where there is none", &["untouched::a_date_and_a_server_that_are_there_stay"]),
-    row(43, "Forwarded and X-Forwarded-*: by the operator's list, and nobody is believed unasked (RFC 7239)", &["hops::who_asks_is_told_as_the_operator_wants_it", "proxy/forwarded::each_mode_says_what_it_should"]),
+    row(43, "Forwarded and X-Forwarded-*: by the operator's list, and nobody is believed unasked (RFC 7239)", &["hops::who_asks_is_told_as_the_operator_wants_it", "http2::who_asks_over_http2_is_told_as_the_operator_wants_it", "secure::who_asks_over_tls_is_told_to_have_asked_over_https", "proxy/forwarded::each_mode_says_what_it_should"]),
     row(44, "Proxy-Status in every answer of ours; of addresses it has the upstream's as it was configured (RFC 9209)", &["proxy/respond::every_error_has_its_status_and_its_word", "intermediary::an_upstream_that_is_not_there_is_a_502_that_says_so", "intermediary::a_name_that_does_not_resolve_is_a_502_that_says_so", "tls::a_certificate_that_nobody_trusts_is_a_502_that_says_what_to_do", "paused::a_silent_upstream_is_a_504_after_a_minute", "paused::an_unreachable_upstream_is_a_504_after_five_seconds"]),
     row(45, "a 429 or 503 of ours: Retry-After of 1 or more, no-store, and marked as ours (RFC 6585)", &["admission::a_caller_over_its_quota_gets_our_429_and_the_api_hears_nothing", "proxy/respond::refusals_say_why_and_when_to_come_back", "replay::a_wait_that_a_drain_cuts_short_is_answered_by_us"]),
     row(46, "Retry-After in seconds or as a date, measured against the answer's own Date (RFC 9110 10.2.3)", &["proxy/signals/wait::retry_after_is_read_in_every_form", "proxy/signals/wait::dates_are_measured_against_the_response_s_own_date"]),
@@ -101,21 +101,24 @@ fn complaints(rows: &[Row], source: impl Fn(&str) -> Option<String>) -> Vec<Stri
         if row.shown.is_empty() || row.rule.is_empty() {
             found.push(format!("row {} has no rule or no test", row.number));
         }
-        for shown in row.shown {
-            let there = shown.rsplit_once("::").is_some_and(|(file, name)| {
-                let path = if file.contains('/') {
-                    format!("src/{file}.rs")
-                } else {
-                    format!("tests/http/{file}.rs")
-                };
-                source(&path).is_some_and(|text| has_test(&text, name))
-            });
-            if !there {
-                found.push(format!("row {}: there is no test {shown}", row.number));
-            }
+        for shown in row.shown.iter().filter(|shown| !is_there(shown, &source)) {
+            found.push(format!("row {}: there is no test {shown}", row.number));
         }
     }
     found
+}
+
+/// Is there such a test? `hops::name` is in `tests/http/hops.rs`, `proxy/pool::name` in `src/proxy/pool.rs`, and
+/// `../run/drain::name` in `tests/run/drain.rs`.
+pub(crate) fn is_there(shown: &str, source: impl Fn(&str) -> Option<String>) -> bool {
+    shown.rsplit_once("::").is_some_and(|(file, name)| {
+        let path = match file.strip_prefix("../") {
+            Some(beside) => format!("tests/{beside}.rs"),
+            None if file.contains('/') => format!("src/{file}.rs"),
+            None => format!("tests/http/{file}.rs"),
+        };
+        source(&path).is_some_and(|text| has_test(&text, name))
+    })
 }
 
 /// Is there a function of this name that runs as a test?

@@ -10,18 +10,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(crate) const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const RST_STREAM: u8 = 3;
 
 /// `GET / HTTP/2`, https, `:authority: a`: by HPACK's static table, and a literal.
-const GET: &[u8] = b"\x82\x87\x84\x41\x01a";
+pub(crate) const GET: &[u8] = b"\x82\x87\x84\x41\x01a";
 const POST: &[u8] = b"\x83\x87\x84\x41\x01a";
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut bytes = length[1..].to_vec();
     bytes.extend([kind, flags]);
@@ -39,7 +39,7 @@ fn through(origin: SocketAddr) -> Through {
 }
 
 /// A connection that has begun as it should.
-async fn begun(address: SocketAddr, settings: &[u8]) -> Client {
+pub(crate) async fn begun(address: SocketAddr, settings: &[u8]) -> Client {
     let mut client = Client::connect(address).await;
     client.send([PREFACE, &frame(SETTINGS, 0, 0, settings)].concat()).await;
     client

@@ -1,13 +1,14 @@
 //! HTTP/2 from clients, by prior knowledge.
 
 use super::origin::{Origin, Reply, ok};
-use super::through::{Through, eventually};
+use super::through::{Through, eventually, fixed};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::net::SocketAddr;
+use tidegate::config::{ForwardedMode, ProxySettings};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -72,6 +73,40 @@ async fn a_reset_stream_cancels_its_upstream_request() {
     let waited = tokio::time::timeout(std::time::Duration::from_millis(300), pending).await;
     assert!(waited.is_err());
     eventually("the upstream request is gone", || origin.cancelled() == 1).await;
+}
+
+#[tokio::test]
+async fn who_asks_over_http2_is_told_as_the_operator_wants_it() {
+    let names = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+    for (trusted, expected) in [
+        ("10.0.0.0/8", ["for=127.0.0.1;host=\"HOST\";proto=http", "127.0.0.1", "HOST", "http"]),
+        (
+            "127.0.0.0/8",
+            [
+                "for=1.1.1.1, for=127.0.0.1;host=\"HOST\";proto=http",
+                "1.1.1.1, 127.0.0.1",
+                "a.example",
+                "https",
+            ],
+        ),
+    ] {
+        let origin = Origin::friendly().await;
+        let set = |proxy: &mut ProxySettings| {
+            proxy.forwarded.mode = ForwardedMode::Append;
+            proxy.forwarded.trusted = vec![trusted.parse().unwrap()];
+        };
+        let through = Through::with(origin.address, set, fixed(10_000.0));
+        let mut tasks = JoinSet::new();
+        let mut sender = connect(through.address, &mut tasks).await;
+        let mut request = post(through.address, "/", b"");
+        for (name, claim) in names.iter().zip(["for=1.1.1.1", "1.1.1.1", "a.example", "https"]) {
+            request.headers_mut().insert(*name, claim.parse().unwrap());
+        }
+        assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
+        let seen = &origin.seen()[0];
+        let expected = expected.map(|value| value.replace("HOST", &through.address.to_string()));
+        assert_eq!(names.map(|name| seen.field(name).unwrap_or_default().to_owned()), expected, "{trusted}");
+    }
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ mod rules;
 mod secure;
 mod signals;
 mod stale;
+mod stalls;
 mod streams;
 mod through;
 mod tls;

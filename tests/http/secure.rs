@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tidegate::config::{Config, TlsSettings};
+use tidegate::config::{Config, ForwardedMode, ProxySettings, TlsSettings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -31,12 +31,18 @@ pub(crate) struct Secure {
 
 impl Secure {
     pub(crate) fn to(origin: SocketAddr, handshake_timeout: Duration) -> Self {
+        Self::with(origin, |proxy| {
+            proxy.handshake_timeout = handshake_timeout;
+            proxy.head_timeout = handshake_timeout;
+        })
+    }
+
+    fn with(origin: SocketAddr, set: impl FnOnce(&mut ProxySettings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         issue(&folder);
         let mut config = Config::new(format!("http://{origin}").parse().unwrap());
         config.lanes = fixed(10_000.0);
-        config.proxy.handshake_timeout = handshake_timeout;
-        config.proxy.head_timeout = handshake_timeout;
+        set(&mut config.proxy);
         let path = |name| folder.path().join(name);
         config.tls = Some(TlsSettings { certificate: path("cert.pem"), key: path("key.pem") });
         Self { through: Through::of(&config), folder }
@@ -156,6 +162,20 @@ async fn who_does_not_shake_hands_or_say_anything_after_it_is_gone_in_time() {
     let mut rest = String::new();
     slow.read_to_string(&mut rest).await.unwrap();
     assert!(rest.starts_with("HTTP/1.1 408 "), "{rest}");
+}
+
+#[tokio::test]
+async fn who_asks_over_tls_is_told_to_have_asked_over_https() {
+    let origin = Origin::friendly().await;
+    let secure = Secure::with(origin.address, |proxy| proxy.forwarded.mode = ForwardedMode::Replace);
+    let mut stream = secure.connect(&Arc::new(secure.client(&[]))).await.unwrap();
+    let fields = "Connection: close\r\nX-Forwarded-Proto: http\r\nForwarded: for=1.1.1.1;proto=http\r\n";
+    stream.write_all(&request("GET", "/", fields, "")).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let seen = &origin.seen()[0];
+    assert_eq!(seen.field("x-forwarded-proto"), Some("https"));
+    assert_eq!(seen.field("forwarded"), Some("for=127.0.0.1;host=\"proxy.test\";proto=https"));
 }
 
 #[tokio::test]

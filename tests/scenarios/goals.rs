@@ -62,6 +62,7 @@ pub(crate) fn set(goals: &Goals) -> Vec<Goal> {
     let most = |figure, of, goal: Option<f64>| goal.map(|goal| Goal { figure, of, bound: Bound::Most(goal) });
     let mut set = vec![
         most("client_errors", Of::Worst, Some(goals.client_errors_max)),
+        least("said_right", Of::Median, goals.says.as_ref().map(|_| 1.0)),
         least("utilisation", Of::Median, goals.utilisation_min),
         least("utilisation", Of::Worst, goals.worst_utilisation_min),
         most("utilisation", Of::Median, goals.utilisation_max),

@@ -13,6 +13,7 @@ use super::attribution::Evidence;
 use super::command::Command;
 use super::event::{Event, RefusalReason};
 use super::key::{LaneKey, Level};
+use super::kind::Kind;
 use super::lane::{Lane, Node, SAME};
 use super::law::Law;
 use super::memory::Memory;
@@ -147,6 +148,7 @@ impl Lanes {
         // take its place.
         if command == Command::Forget {
             lane.told = None;
+            lane.kind = Kind::default();
         }
         if command == Command::Forget {
             let key = lane.key.clone();

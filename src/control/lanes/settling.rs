@@ -80,6 +80,7 @@ impl Lanes {
             Outcome::Accepted => {
                 lane.accepted_total += 1;
                 lane.passed.accepted(stamps.own.sent_at);
+                lane.kind.accepted(stamps.own.sent_at);
                 self.events.push_back(Event::Accepted { lane: Arc::clone(&lane.name) });
             }
             Outcome::Limited(hint) => {
@@ -87,6 +88,7 @@ impl Lanes {
                 let per = refused_at.unwrap_or_default();
                 if per == Level::Route {
                     lane.refused_at = Some(stamps.own.sent_at);
+                    lane.kind.refused(now, stamps.own.sent_at, &lane.passed, lane.accepted_total);
                 }
                 let retry_after_seconds = seconds_of(hint);
                 self.events.push_back(Event::Throttled {

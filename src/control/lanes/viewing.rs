@@ -1,4 +1,4 @@
-//! How a lane is shown, with the limits above it.
+//! How a lane is shown, and how long it lets wait, with the limits above it.
 
 use crate::control::key::Level;
 use crate::control::lane::Lane;
@@ -15,7 +15,7 @@ impl Lane {
         let paused = above.iter().map(|node| node.paused_seconds).fold(0.0, f64::max);
         let of_above = || above.iter().find_map(|node| Some((node.per, node.limit.clone()?)));
         let pace = self.node.pace().get();
-        let own = self.node.limit().map(|limit| (Level::Route, limit));
+        let own = self.node.limit().map(|limit| (Level::Route, self.kind.of(limit)));
         let (limit_per, limit) = own.or_else(of_above).unzip();
         LaneView {
             name: Arc::clone(&self.name),
@@ -35,6 +35,21 @@ impl Lane {
             accepted_total: self.accepted_total,
             throttled_total: self.throttled_total,
             paused_seconds: (self.node.paused_until() - now).max(paused),
+        }
+    }
+
+    /// Seconds until a ticket behind `ahead` others would leave; `None` while the pace is still being found, and in a
+    /// pause without end.
+    pub(super) fn predicted_wait(&self, shared: &Shared, now: f64, ahead: f64) -> Option<f64> {
+        let pause = (self.node.paused_until() - now).max(0.0);
+        if pause.is_infinite() || self.node.lets_all(now) {
+            return None;
+        }
+        let own = (!self.node.is_starting()).then(|| pause + ahead * self.node.pace().interval_seconds());
+        let above = shared.part(&self.key, self.index, now).map(|(pace, pause)| pause + ahead / pace);
+        match (own, above) {
+            (Some(own), Some(above)) => Some(own.max(above)),
+            (own, above) => own.or(above),
         }
     }
 

@@ -30,6 +30,13 @@ impl Learnt {
             (format!("{requests} requests {unit}: {why}, in {episodes} episodes"), sure - 5.0 * held.margin)
         } else if self.contended.is_some() {
             (format!("about {requests} requests {unit} of a limit that others share"), 0.5)
+        } else if episodes < 2 {
+            (
+                format!(
+                    "{requests} requests {unit} or less: let in during the last second before the first refusal"
+                ),
+                0.1,
+            )
         } else {
             let sure = (0.2 + 0.1 * f64::from(episodes.min(5))).min(0.7);
             (format!("about {requests} requests {unit}: measured in {episodes} episodes"), sure)

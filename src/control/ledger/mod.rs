@@ -14,6 +14,7 @@
 //! window is told. A bucket is told apart from them by its numbers, and then followed token by token ([`refill`]). A ledger
 //! that promises too little would stop a lane for ever, were it never doubted ([`doubt`]).
 
+mod anchor;
 mod book;
 mod doubt;
 mod others;

@@ -1,6 +1,6 @@
 //! What the API and the clients saw.
 
-use tidegate::control::ClassId;
+use tidegate::control::{ClassId, LimitView};
 
 /// A request that came to the API's limiter.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +37,8 @@ pub(crate) struct Log {
     pub(crate) paces: Vec<(f64, f64)>,
     /// How often the first proxy put a limit above several lanes, and how often it took one away.
     pub(crate) shares: (usize, usize),
+    /// What the first proxy says of its first lane's limit at the end.
+    pub(crate) limit: Option<LimitView>,
 }
 
 /// How many of `arrivals` came in `[from, until)`.

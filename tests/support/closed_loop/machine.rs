@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tidegate::control::{
-    ClassId, CredentialHash, Event, LaneKey, Lanes, LanesSettings, Memory, Report, Settled, Step, Ticket,
-    TicketId,
+    ClassId, CredentialHash, Event, LaneKey, Lanes, LanesSettings, LimitView, Memory, Report, Settled, Step,
+    Ticket, TicketId,
 };
 
 /// Where all requests go.
@@ -33,6 +33,10 @@ pub(crate) trait Machine {
     /// How often it put a limit above several lanes, and how often it took one away.
     fn shares(&self) -> (usize, usize) {
         (0, 0)
+    }
+    /// The limit of its first lane, as it is shown.
+    fn limit(&self, _now: f64) -> Option<LimitView> {
+        None
     }
     /// Starts over, with what it keeps across restarts or without.
     fn restart(&mut self, _now: f64, _remembers: bool) {
@@ -158,6 +162,10 @@ impl Machine for Ours {
 
     fn shares(&self) -> (usize, usize) {
         (self.joined, self.parted)
+    }
+
+    fn limit(&self, now: f64) -> Option<LimitView> {
+        self.lanes.snapshot(self.at(now)).into_iter().next()?.limit
     }
 
     fn restart(&mut self, now: f64, remembers: bool) {

@@ -201,6 +201,7 @@ impl World {
         }
         self.run_to(until);
         self.log.shares = self.machines[0].shares();
+        self.log.limit = self.machines[0].limit(self.now + self.clock_seconds);
     }
 
     fn run_to(&mut self, until: f64) {

@@ -20,6 +20,15 @@ pub(crate) fn figures(scenario: &Scenario, seed: u64, log: &Log) -> Figures {
     figures.insert("throughput", log.accepted_in(from, until) as f64 / (until - from));
     figures.insert("joined", log.shares.0 as f64);
     figures.insert("parted", log.shares.1 as f64);
+    if let Some(says) = &scenario.goals.says {
+        let near = |one: f64, other: f64| (one - other).abs() <= 0.05 * other;
+        let is_right = log.limit.as_ref().is_some_and(|limit| {
+            limit.model.as_str() == says.model
+                && near(limit.requests, says.requests)
+                && near(limit.window_seconds, says.window)
+        });
+        figures.insert("said_right", f64::from(u8::from(is_right)));
+    }
     figures.insert("worst_second", log.worst_second() as f64);
     if rate_at(scenario, 0.0).is_finite() {
         // Of what an unseen tenant left; with one set of credentials at a time.

@@ -262,10 +262,23 @@ pub(crate) struct Moved {
     pub(crate) limits: Vec<String>,
 }
 
+/// What is said of a limit.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Says {
+    /// The word on pages.
+    pub(crate) model: String,
+    /// Requests in a window, in seconds; a twentieth off at most.
+    pub(crate) requests: f64,
+    pub(crate) window: f64,
+}
+
 /// Goals for the median run, and for the worst one (`worst_…`). Utilisation and shares are ratios.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Goals {
+    /// What is said of the limit at the end; of the median run.
+    pub(crate) says: Option<Says>,
     pub(crate) utilisation_min: Option<f64>,
     /// No more of the limit is used than that.
     pub(crate) utilisation_max: Option<f64>,

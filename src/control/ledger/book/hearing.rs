@@ -85,7 +85,11 @@ impl Book {
             self.slides = true;
         }
         if !known || late || fell || goes_on || (over && (was_due || fit == Fit::Later)) {
+            if !known {
+                self.anchor.begin(used, reset);
+            }
             if known && over {
+                self.anchor.opened(sent_at - before.hi, reset, self.seconds());
                 // A count that never goes far falls in a bucket too, with every token that comes back.
                 if self.used > FEW || !self.is_short() {
                     self.rollovers += 1;

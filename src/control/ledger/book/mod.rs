@@ -10,6 +10,7 @@ mod hearing;
 mod sharing;
 mod timing;
 
+use super::anchor::Anchor;
 use super::doubt::Doubt;
 use super::others::Others;
 use super::refill::Refill;
@@ -64,6 +65,7 @@ pub(super) struct Book {
     /// It is a bucket, if its rate is known; and since when what was let through says how fast it fills: when, and what
     /// was gone then.
     refill: Refill,
+    anchor: Anchor,
     filling: Option<(f64, u32)>,
     /// The law knows the number.
     is_said: bool,
@@ -126,6 +128,7 @@ impl Book {
             shifts: 0,
             slides: false,
             refill: Refill::new(),
+            anchor: Anchor::default(),
             filling: None,
             is_said: false,
             is_vouched: false,
@@ -177,6 +180,9 @@ impl Book {
         match (self.refill.rate(), self.slides) {
             (Some(_), _) => LimitModel::TokenBucket,
             (None, true) => LimitModel::SlidingWindow,
+            (None, false) if self.anchor.is_with_request(self.seconds(), self.reset_max, self.rollovers) => {
+                LimitModel::AnchoredWindow
+            }
             (None, false) => LimitModel::FixedWindow,
         }
     }
