@@ -175,6 +175,29 @@ fn a_pinned_lane_leaves_at_the_pin_whatever_the_ceiling() {
     assert!(start(&mut lanes, epoch + Duration::from_millis(2_010)).is_none(), "and it does");
 }
 
+/// What the API says of a limit above lanes is told in a dry run as well, and holds nobody back.
+#[test]
+fn a_limit_above_lanes_is_watched_too() {
+    let epoch = Instant::now();
+    let mut lanes = Lanes::new(strict(), epoch);
+    let other = LaneKey { route: "/other".into(), ..key() };
+    for n in 0..3_000_u32 {
+        let now = epoch + Duration::from_millis(20) * n;
+        let lane = if n % 2 == 0 { key() } else { other.clone() };
+        lanes.submit(now, &lane, Ticket::default()).unwrap();
+        let Step::Start(id) = lanes.poll(now) else { panic!("it waits at {n}") };
+        let hint = Hint { level: Some(Level::Credential), ..Hint::default() };
+        let outcome = if n % 50 < 10 { Outcome::Accepted } else { Outcome::Limited(hint) };
+        answer(&mut lanes, now + Duration::from_millis(5), id, outcome);
+    }
+    let seen = view(&lanes, epoch + Duration::from_mins(1));
+    let above = seen.above.first().expect("a node that the API spoke of");
+    assert_eq!((above.per, above.queue_depth), (Level::Credential, 0));
+    assert!((above.pace - 10.0).abs() < 1.0, "{above:?}");
+    assert!(!above.limit.as_ref().unwrap().at_least, "{above:?}");
+    assert_eq!(lanes.memories(epoch + Duration::from_mins(1)), [], "a dry run's measure is no start");
+}
+
 #[test]
 fn one_lane_can_observe_while_others_pace() {
     let observed = strict();

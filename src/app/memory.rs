@@ -6,7 +6,7 @@
 //! entries alone that are not theirs: of other upstreams, and of routes that they never had.
 
 use super::state::{private_directory, private_file};
-use crate::control::{LimitModel, LimitSource, Memory, MemoryNumber, Rate};
+use crate::control::{Level, LimitModel, LimitSource, Memory, MemoryNumber, Rate};
 use humantime::{format_rfc3339_seconds, parse_rfc3339};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -57,6 +57,9 @@ struct Head {
 struct Entry {
     upstream: String,
     route: String,
+    /// Of a limit above routes, whom it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    per: Option<String>,
     /// When the route was last used, to the hour.
     used_at: Moment,
     pace_rps: f64,
@@ -182,6 +185,7 @@ impl Entry {
         Self {
             upstream: memory.upstream.as_ref().into(),
             route: memory.route.as_ref().into(),
+            per: (memory.per != Level::Route).then(|| memory.per.as_str().to_owned()),
             used_at: Moment::to_the_hour(now.checked_sub(age).unwrap_or(UNIX_EPOCH)),
             pace_rps: memory.pace.get(),
             number,
@@ -200,9 +204,14 @@ impl Entry {
                 source: SOURCES.into_iter().find(|source| source.as_str() == number.source)?,
             }),
         };
+        let per = match &self.per {
+            None => Level::Route,
+            Some(word) => LEVELS.into_iter().find(|level| level.as_str() == word)?,
+        };
         Some(Memory {
             upstream: self.upstream.as_str().into(),
             route: self.route.as_str().into(),
+            per,
             age_seconds: self.age(now).as_secs_f64(),
             pace: Some(self.pace_rps).filter(|pace| *pace > 0.0).map(Rate::new)?,
             number,
@@ -211,7 +220,7 @@ impl Entry {
     }
 
     fn is_of_same(&self, other: &Self) -> bool {
-        self.upstream == other.upstream && self.route == other.route
+        (&self.upstream, &self.route, &self.per) == (&other.upstream, &other.route, &other.per)
     }
 
     /// A date in the future is a clock that was set: no age.
@@ -331,6 +340,7 @@ const MODELS: [LimitModel; 6] = [
     LimitModel::Concurrency,
     LimitModel::Unknown,
 ];
+const LEVELS: [Level; 2] = [Level::Credential, Level::Upstream];
 const SOURCES: [LimitSource; 4] =
     [LimitSource::Header, LimitSource::Body, LimitSource::Learnt, LimitSource::Configured];
 
@@ -355,6 +365,7 @@ mod tests {
         Memory {
             upstream: "api:443".into(),
             route: route.into(),
+            per: Level::Route,
             age_seconds,
             pace: Rate::new(5.0),
             number: Some(number),
@@ -375,8 +386,9 @@ mod tests {
     fn what_is_saved_is_recalled() {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("a/b");
+        let above = Memory { per: Level::Credential, ..memory("", 60.0) };
         let plain = Memory { number: None, budget: None, pace: Rate::new(0.1 + 0.2), ..memory("/y", 9e4) };
-        let saved = [memory("/x", 0.0), plain];
+        let saved = [memory("/x", 0.0), plain, above];
         file_of(&state, "api:443").save(&saved);
         let recalled = file_of(&state, "api:443").recall();
         assert!(same(&recalled, &saved), "{recalled:?}");

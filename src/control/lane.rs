@@ -71,11 +71,15 @@ impl Node {
         }
     }
 
+    /// Whether it holds anything back.
+    pub(super) fn in_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
     /// The node of `key`'s lane. It starts from what another lane of the same route left.
     pub(super) fn heir(settings: &LanesSettings, key: &LaneKey, legacy: Option<&Legacy>, now: f64) -> Self {
         let law = Law::new(settings.law_of(key), legacy.map(|legacy| &legacy.prior), now);
-        let mut node = Self::new(law, settings.ceiling_of(key));
-        node.mode = settings.law_of(key).mode;
+        let mut node = Self::new(law, settings.ceiling_of(key)).in_mode(settings.law_of(key).mode);
         node.burst = Burst::new(settings.law_of(key));
         // A phase is worth following once there is a limit to have one against, and where that costs a moment only.
         let rate = node.law.current_rate();

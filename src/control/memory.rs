@@ -1,8 +1,9 @@
-//! What a route's lane leaves behind: to the next lane of the route in this run, and as plain numbers to the next run.
+//! What a route's lane leaves behind: to the next lane of the route in this run, and as plain numbers to the next run; and what
+//! limits above lanes leave.
 
 use super::learnt::Prior;
 use super::pacer::Pacer;
-use super::{LimitModel, LimitSource, Rate};
+use super::{Level, LimitModel, LimitSource, Rate};
 use std::sync::Arc;
 
 /// What one route's limit was when it was last used: no credentials, and a start for the next run, not the truth.
@@ -10,8 +11,10 @@ use std::sync::Arc;
 pub struct Memory {
     /// The upstream's authority, `host:port`.
     pub upstream: Arc<str>,
-    /// The route class, as in [`LaneKey`](super::LaneKey).
+    /// The route class, as in [`LaneKey`](super::LaneKey); empty for a limit above routes.
     pub route: Arc<str>,
+    /// What the limit is per. One that is per credential is what each credential of the upstream may start from.
+    pub per: Level,
     /// Since a lane of the route was last used, in seconds; at least 0.
     pub age_seconds: f64,
     /// The pace that the lane stood at.
@@ -58,6 +61,7 @@ impl Legacy {
         let blank = Memory {
             upstream: Arc::clone(upstream),
             route: Arc::clone(route),
+            per: Level::Route,
             age_seconds: (now - self.used_at).max(0.0),
             pace: Rate::SLOWEST,
             number: None,

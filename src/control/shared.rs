@@ -7,6 +7,7 @@ use super::NodeView;
 use super::key::{LaneKey, Level};
 use super::lane::Node;
 use super::law::{Answer, Stamp};
+use super::memory::Memory;
 use super::ticket::NodeOrigin;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -207,6 +208,15 @@ impl Shared {
     /// The end of the longest pause above a lane.
     pub(super) fn pause_end(&self, key: &LaneKey, lane: u32) -> f64 {
         self.above(key, lane).map(|(_, above)| above.node.pause_end()).fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    /// What the next run can start from when the API speaks of these limits again: one for each level and upstream.
+    pub(super) fn memories(&self, now: f64) -> impl Iterator<Item = Memory> + '_ {
+        let said = self.nodes.iter().filter(|(_, above)| above.origin == NodeOrigin::Said);
+        said.filter_map(move |((per, key), above)| {
+            let memory = above.node.legacy(now)?.memory(&key.upstream, &"".into(), now)?;
+            Some(Memory { per: *per, ..memory })
+        })
     }
 
     /// The pace that the nodes above a lane leave it, in requests/s, and the seconds that their pauses last; `None`

@@ -43,6 +43,7 @@ mod trust;
 mod upstream;
 
 pub use credential::CredentialKey;
+pub use h1::Trial;
 pub use identity::{Identity, IdentityError};
 pub use peer::Peer;
 pub use tracked::Tracked;

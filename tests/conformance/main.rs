@@ -1,5 +1,5 @@
-//! Real clients are the judges: curl, h2load, Python, Node, nginx, Prometheus and JMeter drive the built program, and
-//! Grafana's own types read its dashboard.
+//! Real clients are the judges: curl, h2load, Python, Node, nginx, slowhttptest, Prometheus and JMeter drive the built
+//! program, and Grafana's own types read its dashboard.
 //!
 //! `cargo test` runs the cases of every client that it finds on this machine. A client that is missing is named at
 //! the end, with the way to get it; with `REQUIRE_CLIENTS=1` (as CI has it) it is a failure. To run some cases only:
@@ -31,6 +31,7 @@ mod process;
 mod prometheus;
 mod promtool;
 mod python;
+mod slowhttptest;
 
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,7 @@ const CLIENTS: &[Client] = &[
     python::CLIENT,
     node::CLIENT,
     nginx::CLIENT,
+    slowhttptest::CLIENT,
     promtool::CLIENT,
     prometheus::CLIENT,
     grafana::CLIENT,

@@ -3,6 +3,7 @@
 use super::client::{Client, ask, request};
 use super::origin::{Origin, Reply, ok, reply};
 use super::through::{Through, eventually, fixed};
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tidegate::config::{Config, DialectSettings, ReplayPolicy, ResetUnit};
 
@@ -21,6 +22,27 @@ async fn a_refusal_s_body_tells_how_long_to_wait_and_reaches_the_client_as_it_ca
     assert_eq!((response.status, response.text().as_str()), (429, GENESYS));
     assert_eq!(response.field("x-ratelimit-limit"), Some("300"), "the API's own fields stay");
     assert_eq!(response.field("retry-after"), None, "and none is made up");
+    let paused = through.gate.snapshot()[0].paused_seconds;
+    assert!((90.0..=100.0).contains(&paused), "{paused}");
+}
+
+#[tokio::test]
+async fn a_refusal_that_comes_compressed_is_read_and_passed_on_as_it_came() {
+    let mut coded = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    coded.write_all(GENESYS.as_bytes()).unwrap();
+    let coded = coded.finish().unwrap();
+    let mut answer = format!(
+        "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n\
+         Content-Length: {}\r\n\r\n",
+        coded.len()
+    )
+    .into_bytes();
+    answer.extend(&coded);
+    let origin = Origin::start(move |_| Reply::Bytes(answer.clone())).await;
+    let through = Through::with(origin.address, |proxy| proxy.replay_on_429 = ReplayPolicy::None, fixed(1e4));
+    let response = ask(through.address, request("POST", "/", "Accept-Encoding: gzip\r\n", "abc")).await;
+    assert_eq!((response.status, response.field("content-encoding")), (429, Some("gzip")));
+    assert_eq!(response.body, coded);
     let paused = through.gate.snapshot()[0].paused_seconds;
     assert!((90.0..=100.0).contains(&paused), "{paused}");
 }

@@ -10,6 +10,7 @@ use crate::control::lane::{Lane, Node};
 use crate::control::law::{Law, LawName};
 use crate::control::outcome::Hint;
 use crate::control::retry::seconds_of;
+use crate::control::settings::Mode;
 use crate::control::shared::{ABOVE, Above, name_of, part_of, same_node};
 use crate::control::ticket::NodeOrigin;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ impl Lanes {
         match hint.level {
             Some(Level::Route) => Level::Route,
             Some(level) if self.shared.get(level, &key, index).is_some() => level,
-            Some(level) if self.learns_shared(lane) => {
+            Some(level) if self.learns_shared(lane) || self.watches_shared() => {
                 self.say(now, level, &key, hint);
                 level
             }
@@ -39,6 +40,11 @@ impl Lanes {
     /// nothing.
     fn learns_shared(&self, lane: &Lane) -> bool {
         self.settings.law.name != LawName::Fixed && !lane.node.observes()
+    }
+
+    /// In a dry run of all lanes a node above them only watches, as they do: it is there to be told of.
+    fn watches_shared(&self) -> bool {
+        self.settings.law.name != LawName::Fixed && self.settings.law.mode == Mode::Observe
     }
 
     /// Is the node at `level` above a lane what a refusal without words meets? A node that evidence made stands for just
@@ -73,8 +79,12 @@ impl Lanes {
         } else {
             let below = self.roster.iter().filter(|(_, lane)| same_node(level, &lane.key, key));
             let used: f64 = below.map(|(_, lane)| lane.passed.recent_rate(now)).sum();
-            let prior = Prior::of_parts(used.max(self.settings.law.start_rate.get()));
-            let node = Node::new(Law::new(&self.settings.law, Some(&prior), now), None);
+            let known = self.remembered.get(&(level, Arc::clone(&key.upstream)));
+            let prior = known
+                .and_then(Prior::remembered)
+                .unwrap_or_else(|| Prior::of_parts(used.max(self.settings.law.start_rate.get())));
+            let law = Law::new(&self.settings.law, Some(&prior), now);
+            let node = Node::new(law, None).in_mode(self.settings.law.mode);
             let mut above = Above::new(node, NodeOrigin::Said, None);
             above.hear_refusal(now, retry_after);
             self.shared.insert(level, key, above);
@@ -179,7 +189,7 @@ const USED: f64 = 0.85;
 #[expect(clippy::disallowed_methods, reason = "moments count from one real moment")]
 mod tests {
     use super::*;
-    use crate::control::{CredentialHash, LanesSettings, Outcome, Rate, Report, Step, Ticket};
+    use crate::control::{CredentialHash, LanesSettings, Memory, Outcome, Rate, Report, Step, Ticket};
     use std::time::{Duration, Instant};
 
     /// A node that evidence put above some lanes keeps its number when the API's words put another lane below it.
@@ -215,5 +225,42 @@ mod tests {
         assert_eq!(after.0, NodeOrigin::Said);
         assert!(after.1 <= before.1, "{after:?}");
         assert_eq!(above(&lanes, "/outside"), Some(after));
+    }
+
+    /// What is on each credential is what any of them starts from, once the API speaks of it.
+    #[test]
+    fn a_limit_above_lanes_is_remembered_without_the_credential() {
+        let epoch = Instant::now();
+        let memory = Memory {
+            upstream: "api:443".into(),
+            route: "".into(),
+            per: Level::Credential,
+            age_seconds: 60.0,
+            pace: Rate::new(5.0),
+            number: None,
+            budget: Some((300, 60.0)),
+        };
+        let mut lanes = Lanes::new(LanesSettings::default(), epoch);
+        assert!(lanes.remember(epoch, &memory));
+        assert_eq!(lanes.memories(epoch), [memory], "it is kept until it is met again");
+        let key = LaneKey {
+            upstream: "api:443".into(),
+            credential: Some(CredentialHash(7)),
+            route: "/messages".into(),
+        };
+        let (id, _) = lanes.submit(epoch, &key, Ticket::until(epoch + Duration::from_mins(1))).unwrap();
+        assert_eq!(lanes.poll(epoch), Step::Start(id));
+        let now = epoch + Duration::from_millis(50);
+        let hint = Hint { retry_after: None, level: Some(Level::Credential) };
+        lanes.settle(now, id, &Report::new(Outcome::Limited(hint), false));
+        let view = lanes.snapshot(now).remove(0);
+        let limit = view.above.first().and_then(|node| node.limit.clone()).unwrap();
+        assert_eq!((limit.requests, limit.window_seconds), (300.0, 60.0));
+        let kept = lanes.memories(now);
+        let above = kept.iter().find(|memory| memory.per == Level::Credential).unwrap();
+        assert_eq!(
+            (above.budget, above.upstream.as_ref(), above.route.as_ref()),
+            (Some((300, 60.0)), "api:443", "")
+        );
     }
 }

@@ -9,6 +9,7 @@ mod entering;
 mod settling;
 mod viewing;
 
+use super::Prior;
 use super::attribution::Evidence;
 use super::command::Command;
 use super::event::{Event, RefusalReason};
@@ -24,7 +25,7 @@ use super::roster::Roster;
 use super::settings::LanesSettings;
 use super::shared::{Above, Shared, is_left, same_node};
 use super::ticket::{Entry, LaneView, NodeOrigin, Refusal, Stamps, State, Step, TicketId, Tickets};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,8 @@ pub struct Lanes {
     shared: Shared,
     /// Of refusals that do not say whose limit they are, by the node that they may be of.
     evidence: HashMap<(Level, LaneKey), Evidence>,
+    /// What an earlier run knew of limits above lanes, by level and upstream.
+    remembered: BTreeMap<(Level, Arc<str>), Memory>,
     tickets: Tickets<Entry>,
     agenda: BTreeSet<(Moment, u32)>,
     events: VecDeque<Event>,
@@ -53,6 +56,7 @@ impl Lanes {
             roster: Roster::default(),
             shared: Shared::default(),
             evidence: HashMap::new(),
+            remembered: BTreeMap::new(),
             tickets: Tickets::default(),
             agenda: BTreeSet::new(),
             events: VecDeque::new(),
@@ -171,13 +175,32 @@ impl Lanes {
     /// limit. For lanes that do not exist yet.
     pub fn remember(&mut self, now: Instant, memory: &Memory) -> bool {
         let now = self.seconds(now);
-        self.roster.remember(now, memory, &self.settings)
+        if memory.per == Level::Route {
+            return self.roster.remember(now, memory, &self.settings);
+        }
+        let has_room = self.remembered.len() < self.settings.queue.lanes_max;
+        let is_limit = has_room && Prior::remembered(memory).is_some();
+        if is_limit {
+            self.remembered.insert((memory.per, Arc::clone(&memory.upstream)), memory.clone());
+        }
+        is_limit
     }
 
     /// What the next run can start from: the limit of each route, the last used first; at most
     /// [`QueueSettings::lanes_max`](super::QueueSettings::lanes_max) of them.
     pub fn memories(&self, now: Instant) -> Vec<Memory> {
-        self.roster.memories(self.seconds(now), &self.settings)
+        let now = self.seconds(now);
+        let mut above = self.remembered.clone();
+        for memory in above.values_mut() {
+            memory.age_seconds += now;
+        }
+        for memory in self.shared.memories(now) {
+            above.insert((memory.per, Arc::clone(&memory.upstream)), memory);
+        }
+        let mut memories = self.roster.memories(now, &self.settings);
+        memories.extend(above.into_values());
+        memories.truncate(self.settings.queue.lanes_max);
+        memories
     }
 
     /// The oldest event not yet told.

@@ -18,9 +18,11 @@ mod head;
 mod line;
 mod out;
 mod serve;
+mod trial;
 mod write;
 
 pub(super) use serve::serve;
+pub use trial::Trial;
 
 use crate::config::ProxySettings;
 

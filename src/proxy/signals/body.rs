@@ -12,6 +12,7 @@
 //! Discord's `{"message":"You are being rate limited.","retry_after":64.57,"global":false}`, and GitHub's sentence about
 //! a secondary limit, after which its documentation asks for a minute.
 
+use super::coding::plain;
 use super::limits::NAME_BYTES_MAX;
 use super::{Dialects, Said, count, quantity, wait, words};
 use crate::config::RefusalSign;
@@ -36,6 +37,8 @@ impl Said {
 impl Dialects {
     /// Adds what `body` says. A body with the route's sign makes a refusal of whatever the status says.
     pub fn add_body(&self, said: &mut Said, head: &Parts, body: &[u8], sign: Option<&RefusalSign>) {
+        let Some(body) = plain(&head.headers, body) else { return };
+        let body = &*body;
         let is_sign = |sign: &RefusalSign| sign.status == head.status && contains(body, sign.body.as_bytes());
         if sign.is_some_and(is_sign) || (said.is_doubtful && contains(body, SECONDARY.as_bytes())) {
             *said = self.refusal(&head.headers);

@@ -15,6 +15,7 @@
 //! A refused request waits as the first of these says: Retry-After, a vendor's reset, the IETF's, the body.
 
 mod body;
+mod coding;
 mod dialect;
 mod fields;
 mod ietf;

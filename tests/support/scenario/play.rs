@@ -60,6 +60,7 @@ fn memory(quota: Quota) -> Memory {
     Memory {
         upstream: UPSTREAM.into(),
         route: ROUTE.into(),
+        per: Level::Route,
         age_seconds: 60.0,
         pace: quota.rate(),
         number: (!is_long).then_some(number),
