@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
-use tidegate::control::{Lanes, LanesSettings, Outcome, Rate, Report as Told, Ticket};
+use tidegate::control::{Command, Lanes, LanesSettings, Outcome, Rate, Report as Told, Ticket};
 use tidegate::gate::{Gate, Verdict};
 use tidegate::observe::NullObserver;
 
@@ -62,7 +62,11 @@ pub(crate) fn pass(gate: &Gate, key: &tidegate::control::LaneKey) {
         // Where several want it, another thread may be about to hand the pass out.
         match turn.as_mut().poll(&mut context) {
             Poll::Ready(granted) => break granted.unwrap(),
-            Poll::Pending => std::thread::yield_now(),
+            Poll::Pending => {
+                std::thread::yield_now();
+                // If the others have finished, nobody else hands it out: there is no driver here.
+                gate.command("nobody", Command::Resume);
+            }
         }
     };
     match pass.settle(Instant::now(), &Told::new(Outcome::Accepted, true)) {

@@ -59,7 +59,7 @@ impl Gate {
     /// # Errors
     /// A [`Refusal`] when the queue is full, the deadline cannot be met, or the program drains.
     pub fn enter(&self, key: &LaneKey, ticket: Ticket) -> Result<Waiting, Refusal> {
-        self.with(clock::now(), |state, now| {
+        self.with(None, |state, now| {
             let Entered { id, lane, started } = state.lanes.enter(now, key, ticket)?;
             let grant = if started { Grant::Given } else { Grant::Later(state.wait(id)) };
             Ok(pass::waiting(self.clone(), id, lane, grant, now))
@@ -78,12 +78,12 @@ impl Gate {
 
     /// Carries out an operator's order; false when no lane is called `name`.
     pub fn command(&self, name: &str, command: Command) -> bool {
-        self.with(clock::now(), |state, now| state.lanes.command(now, name, command))
+        self.with(None, |state, now| state.lanes.command(now, name, command))
     }
 
     /// From now on serves only what can be sent before `until`, and refuses the rest at once.
     pub fn drain(&self, until: Instant) {
-        self.with(clock::now(), |state, now| state.lanes.drain(now, until));
+        self.with(None, |state, now| state.lanes.drain(now, until));
     }
 
     /// Hands out passes when their time has come. Runs for as long as the gate is used.
@@ -91,7 +91,7 @@ impl Gate {
         loop {
             let next = self.lock().armed;
             tokio::select! {
-                () = timer.sleep_until(next) => self.with(clock::now(), |_, _| ()),
+                () = timer.sleep_until(next) => self.with(None, |_, _| ()),
                 () = self.shared.wake.notified() => (),
             }
         }
@@ -103,14 +103,14 @@ impl Gate {
         id: TicketId,
         report: &Report,
     ) -> (Settled, Option<oneshot::Receiver<Result<(), Refusal>>>) {
-        self.with(now, |state, now| match state.lanes.settle(now, id, report) {
+        self.with(Some(now), |state, now| match state.lanes.settle(now, id, report) {
             Settled::Again => (Settled::Again, Some(state.wait(id))),
             Settled::Answer => (Settled::Answer, None),
         })
     }
 
     fn leave(&self, now: Instant, id: TicketId, sent: bool) {
-        self.with(now, |state, now| {
+        self.with(Some(now), |state, now| {
             if sent {
                 state.lanes.release(now, id);
             } else {
@@ -120,9 +120,11 @@ impl Gate {
         });
     }
 
-    /// Runs `act` on the state, then hands out what has become due, then tells the observer.
-    fn with<T>(&self, now: Instant, act: impl FnOnce(&mut State, Instant) -> T) -> T {
+    /// Runs `act` on the state, then hands out what has become due, then tells the observer. Where it matters when that
+    /// is, the clock is read once the lock is held: who had to wait for it is not to be too early for its slot.
+    fn with<T>(&self, at: Option<Instant>, act: impl FnOnce(&mut State, Instant) -> T) -> T {
         let mut state = self.lock();
+        let now = at.unwrap_or_else(clock::now);
         let result = act(&mut state, now);
         let sooner = state.hand_out(now);
         // What one request makes happen has room here: it costs no allocation.

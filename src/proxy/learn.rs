@@ -58,7 +58,8 @@ impl Shared {
             let content = Content::Coming(Bytes::new(), body);
             return Learnt { report, result: Ok(Response::from_parts(parts, content)), at };
         }
-        let content = gather(body).await;
+        // In a box: most answers are not waited for.
+        let content = Box::pin(gather(body)).await;
         if let Content::Whole(bytes) | Content::Cut(bytes, _) = &content {
             call.dialects.add_body(&mut said, &parts, bytes, sign);
             said.report.replayable = may_replay(said.report.outcome);
