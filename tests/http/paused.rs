@@ -10,7 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
-use std::future::ready;
+use std::future::{Ready, ready};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
@@ -68,6 +68,30 @@ impl tower_service::Service<Uri> for Memory {
 pub(crate) struct Pipe {
     pub(crate) stream: DuplexStream,
     pub(crate) is_http2: bool,
+}
+
+/// Connects in memory: the other end, with room for so many bytes, is handed to `hand`.
+#[derive(Clone)]
+pub(crate) struct Handing<F> {
+    pub(crate) hand: F,
+    pub(crate) room: usize,
+    pub(crate) is_http2: bool,
+}
+
+impl<F: FnMut(DuplexStream)> tower_service::Service<Uri> for Handing<F> {
+    type Response = TokioIo<Pipe>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<TokioIo<Pipe>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let (ours, theirs) = duplex(self.room);
+        (self.hand)(theirs);
+        ready(Ok(TokioIo::new(Pipe { stream: ours, is_http2: self.is_http2 })))
+    }
 }
 
 impl Connection for Pipe {

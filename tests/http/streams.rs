@@ -2,24 +2,22 @@
 
 use super::client::{Client as Bytewise, ask, request};
 use super::origin::{Origin, Reply, ok};
-use super::paused::Pipe;
+use super::paused::Handing;
 use super::through::{Through, eventually, fixed};
 use bytes::Bytes;
 use h2::Reason;
 use h2::server::SendResponse;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::future::{Ready, ready};
-use std::io;
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tidegate::config::Config;
 use tidegate::proxy::Client;
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -46,32 +44,14 @@ struct Log {
     resets: Mutex<Vec<Reason>>,
 }
 
-/// Connects by handing the other end to the origin.
-#[derive(Clone)]
-struct Hand(mpsc::UnboundedSender<DuplexStream>);
-
-impl tower_service::Service<Uri> for Hand {
-    type Response = TokioIo<Pipe>;
-    type Error = io::Error;
-    type Future = Ready<io::Result<TokioIo<Pipe>>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let (ours, theirs) = duplex(64 * 1024);
-        self.0.send(theirs).unwrap();
-        ready(Ok(TokioIo::new(Pipe { stream: ours, is_http2: true })))
-    }
-}
-
 impl Streams {
     fn start() -> Self {
         let (hand, mut taken) = mpsc::unbounded_channel();
         let mut config = Config::new("http://origin.test".parse().unwrap());
         config.lanes = fixed(10_000.0);
-        let client = Client::with_connector(Hand(hand), &config.default_upstream().address, &config.proxy);
+        let hand = move |theirs| hand.send(theirs).unwrap();
+        let hand = Handing { hand, room: 64 * 1024, is_http2: true };
+        let client = Client::with_connector(hand, &config.default_upstream().address, &config.proxy);
         let log = Arc::new(Log::default());
         let seen = Arc::clone(&log);
         let mut tasks = JoinSet::new();

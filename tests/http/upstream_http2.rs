@@ -1,26 +1,19 @@
 //! HTTP/2 to the upstream: how many streams and connections there are, and what a goodbye means for each request.
 
 use super::client::{self, ask, request};
-use super::paused::Pipe;
+use super::paused::Handing;
 use super::through::{Through, eventually, fixed};
 use bytes::Bytes;
 use h2::Reason;
-use http::{Request, Response, Uri};
-use hyper_util::rt::TokioIo;
-use std::future::{Ready, ready};
-use std::io;
+use http::{Request, Response};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tidegate::config::{Config, ProxySettings};
 use tidegate::observe::{ClosedBy, Connections};
 use tidegate::proxy::Client;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinSet;
-
-/// What an origin does with its n-th connection.
-type Script = dyn Fn(usize, DuplexStream, Arc<Log>) + Send + Sync;
 
 /// What an origin has seen.
 #[derive(Default)]
@@ -31,29 +24,6 @@ struct Log {
     streams_peak: AtomicUsize,
     connections: AtomicUsize,
     tasks: Mutex<JoinSet<()>>,
-}
-
-/// Connects by handing the other end to the script.
-#[derive(Clone)]
-struct Hand {
-    script: Arc<Script>,
-    log: Arc<Log>,
-}
-
-impl tower_service::Service<Uri> for Hand {
-    type Response = TokioIo<Pipe>;
-    type Error = io::Error;
-    type Future = Ready<io::Result<TokioIo<Pipe>>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let (ours, theirs) = duplex(64 * 1024);
-        (self.script)(self.log.connections.fetch_add(1, Ordering::Relaxed), theirs, Arc::clone(&self.log));
-        ready(Ok(TokioIo::new(Pipe { stream: ours, is_http2: true })))
-    }
 }
 
 /// A proxy to an origin that speaks HTTP/2.
@@ -73,7 +43,12 @@ impl World {
         config.lanes = fixed(10_000.0);
         set(&mut config.proxy);
         let log = Arc::new(Log::default());
-        let hand = Hand { script: Arc::new(script), log: Arc::clone(&log) };
+        let (script, noted) = (Arc::new(script), Arc::clone(&log));
+        let hand = move |theirs| {
+            let number = noted.connections.fetch_add(1, Ordering::Relaxed);
+            script(number, theirs, Arc::clone(&noted));
+        };
+        let hand = Handing { hand, room: 64 * 1024, is_http2: true };
         let client = Client::with_connector(hand, &config.default_upstream().address, &config.proxy);
         let clients = vec![client];
         Self { through: Through::over(&config, clients.clone()), clients, log }

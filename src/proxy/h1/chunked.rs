@@ -128,6 +128,7 @@ const COPIED: usize = 1_024;
 
 #[cfg(test)]
 mod tests {
+    use super::super::cuts;
     use super::*;
     use proptest::prelude::*;
 
@@ -175,13 +176,6 @@ mod tests {
                 read(text.as_bytes(), cuts).unwrap_err();
             }
         }
-    }
-
-    fn cuts(length: usize) -> impl Strategy<Value = Vec<usize>> {
-        proptest::collection::vec(0..=length, 0..8).prop_map(|mut cuts| {
-            cuts.sort_unstable();
-            cuts
-        })
     }
 
     proptest! {

@@ -257,6 +257,7 @@ const FIELDS_USUAL: usize = 16;
 
 #[cfg(test)]
 mod tests {
+    use super::super::cuts;
     use super::*;
     use proptest::prelude::*;
 
@@ -339,13 +340,6 @@ mod tests {
             }
         }
         assert!(read(fields(100).as_bytes(), &[]).unwrap().is_some());
-    }
-
-    fn cuts(length: usize) -> impl Strategy<Value = Vec<usize>> {
-        proptest::collection::vec(0..=length, 0..8).prop_map(|mut cuts| {
-            cuts.sort_unstable();
-            cuts
-        })
     }
 
     proptest! {

@@ -46,3 +46,14 @@ impl Limits {
         }
     }
 }
+
+/// Where reads may end in a text of so many bytes.
+#[cfg(test)]
+fn cuts(length: usize) -> impl proptest::strategy::Strategy<Value = Vec<usize>> {
+    use proptest::strategy::Strategy;
+
+    proptest::collection::vec(0..=length, 0..8).prop_map(|mut cuts| {
+        cuts.sort_unstable();
+        cuts
+    })
+}
