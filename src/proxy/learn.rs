@@ -33,8 +33,8 @@ pub(super) struct Kept {
 }
 
 impl Shared {
-    /// What the answer, which came at `at`, teaches, and whether the request could be sent again. What is too long or too slow to be read is
-    /// passed on as it comes.
+    /// What the answer, which came at `at`, teaches, and whether the request could be sent again. What is too long or
+    /// too slow to be read is passed on as it comes.
     pub(super) async fn learn(
         &self,
         sent: Result<Response<Arriving>, ProxyError>,

@@ -7,8 +7,8 @@
 //! **At fast paces, before any limit was known,** the first second of a block has more trials than the model's (CONTROL's
 //! first ones are half a second and a second apart): most fast limits are kept in windows of a second, and a window whose
 //! start is missed is half lost, and measured as if the limit were that low. In virtual time, seconds until 95 % of a fixed
-//! window are used, median (worst of 20 phases): at 100/s 9.3 (13.8) without and 3.8 (8.8) with, at 400/s 10.5 (22.8) and
-//! 3.0 (13.0); at 1000/s over six 11 (22.5) and 8.8 (10.0). Not later: what goes on after a limit moved is measured as it
+//! window are used, median (worst of 20 phases): at 100/s 9.3 (13.8) without and 2.2 (7.2) with, at 400/s 10.5 (22.8) and
+//! 3.2 (13.2); at 1000/s over six 11 (22.5) and 3.8 (10.0). Not later: what goes on after a limit moved is measured as it
 //! is, and a sliding window of 200/s that halves was followed in 13 s for 2. Nor where others share the limit: the trials
 //! would take what the others are to get.
 
