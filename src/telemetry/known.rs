@@ -1,8 +1,8 @@
 //! What a thread knows of lanes' series: found by the address of the lane's name, without a lock or a hash.
 //!
 //! # Why
-//! Five things of each request are counted under its lane. A look into a map that all threads share costs a hash of the
-//! name and a lock whose count goes from core to core each time: measured, 270 instructions beside some 40 here.
+//! Five things of each request are counted under its lane. A look into a map that all threads share took 270 instructions
+//! each, for a hash of the name, and a lock whose count goes from core to core; now an event is found and counted in 80.
 
 use super::series::LaneSeries;
 use std::array;
