@@ -238,9 +238,8 @@ pub(super) async fn linger(stream: &TcpStream) {
     drop(socket2::SockRef::from(stream).shutdown(Shutdown::Write));
     let discard = async {
         let mut left = LINGER_BYTES;
-        let mut bytes = [0; 4096];
         while left > 0 && stream.readable().await.is_ok() {
-            match stream.try_read(&mut bytes) {
+            match forget(stream) {
                 Ok(0) => break,
                 Ok(count) => left = left.saturating_sub(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
@@ -250,6 +249,11 @@ pub(super) async fn linger(stream: &TcpStream) {
     };
     // A client that goes on for longer has had its time.
     drop(timeout(LINGER, discard).await);
+}
+
+/// Reads and forgets. Apart, so that no future keeps room for it.
+fn forget(stream: &TcpStream) -> io::Result<usize> {
+    stream.try_read(&mut [0; 4096])
 }
 
 /// The client left: there is nobody to answer to.
