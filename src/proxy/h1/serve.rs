@@ -11,7 +11,7 @@ use super::super::socket::Transport;
 use super::super::tracked::Tracked;
 use super::body::{Asks, Body, Feed, body};
 use super::date;
-use super::head::Head;
+use super::head::{Head, OTHER_PROTOCOL};
 use super::line::{Ended, Found, Line};
 use super::write::{After, Asked, Framing, head};
 use crate::config::ProxySettings;
@@ -40,6 +40,10 @@ pub(in crate::proxy) async fn serve(
     let ended = loop {
         let found = poll_fn(|cx| line.poll_head(cx)).await;
         let answered = match found {
+            Ok(Err((OTHER_PROTOCOL, _))) => {
+                tracing::debug!("a client speaks neither HTTP/1 nor HTTP/2");
+                break Ended::Said;
+            }
             Ok(found) => {
                 let (request, terms) = read(&mut line, found);
                 let service = Box::pin(proxy.serve(request, peer));
