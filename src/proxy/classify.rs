@@ -1,12 +1,14 @@
 //! What does this request want? Its head becomes an [`Intent`], or a sentence about why it is not served.
 
 use super::error::{ErrorKind, ProxyError};
-use super::grammar::{check_target, is_framing_in_disguise};
+use super::grammar::{DISGUISE, TOKENS_MANY, TYPES_MANY, check_target, is_framing_in_disguise, number};
 use super::headers::Present;
 use super::host::is_host;
 use super::sites::{Site, Sites};
 use super::traffic::{Place, Traffic};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, MAX_FORWARDS, TRANSFER_ENCODING};
+use http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, MAX_FORWARDS, TRANSFER_ENCODING,
+};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
@@ -58,6 +60,10 @@ impl Classifier {
         }
         if there.has(&EXPECT) {
             check_expectation(&head.headers)?;
+            if head.version == Version::HTTP_10 {
+                // Who speaks it does not wait (RFC 9110 10.1.1), so neither need the upstream be asked.
+                head.headers.remove(EXPECT);
+            }
         }
         if target.path() == "*" && head.method != Method::OPTIONS {
             return Err(bad("Only OPTIONS may ask for *."));
@@ -67,6 +73,9 @@ impl Classifier {
                 ErrorKind::MethodNotAllowed,
                 "TRACE would send the credentials back to whoever reads the answer. Leave them out.",
             ));
+        }
+        if head.method == Method::TRACE && has_content(&head.headers) {
+            return Err(bad("A TRACE has no body."));
         }
         if !count_down(head)? {
             return if head.method == Method::OPTIONS {
@@ -204,7 +213,12 @@ fn check_translatable(headers: &HeaderMap) -> Result<(), ProxyError> {
         matches!(name.as_str().len(), 14 | 17) && is_framing_in_disguise(name.as_str().as_bytes())
     };
     if headers.keys().any(is_disguise) {
-        return Err(bad("A field's name looks like Content-Length or Transfer-Encoding and is not."));
+        return Err(bad(DISGUISE));
+    }
+    for (name, fault) in [(AUTHORIZATION, TOKENS_MANY), (CONTENT_TYPE, TYPES_MANY)] {
+        if headers.get_all(name).iter().nth(1).is_some() {
+            return Err(bad(fault));
+        }
     }
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     if let Some(length) = lengths.next()
@@ -219,14 +233,20 @@ fn has_credentials(headers: &HeaderMap) -> bool {
     headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE)
 }
 
+/// Is there a body, or the word of one?
+fn has_content(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
+}
+
 /// Counts Max-Forwards down (RFC 9110 7.6.2); `false` when the request may go no further.
 fn count_down(head: &mut Parts) -> Result<bool, ProxyError> {
     if !matches!(head.method, Method::OPTIONS | Method::TRACE) {
         return Ok(true);
     }
-    let Some(value) = head.headers.get(MAX_FORWARDS) else { return Ok(true) };
-    let left: Option<u64> = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    match left {
+    let mut values = head.headers.get_all(MAX_FORWARDS).iter();
+    let Some(value) = values.next() else { return Ok(true) };
+    let is_one = values.next().is_none();
+    match number(value.as_bytes()).filter(|_| is_one) {
         None => Err(bad("Max-Forwards is not a number.")),
         Some(0) => Ok(false),
         Some(left) => {

@@ -160,6 +160,12 @@ pub(super) fn number(digits: &[u8]) -> Option<u64> {
     (number <= LENGTH_MAX).then_some(number)
 }
 
+/// What is wrong with a head that has several of what there is one of (RFC 9110 5.3).
+pub(super) const TOKENS_MANY: &str = "There is more than one Authorization field.";
+pub(super) const TYPES_MANY: &str = "There is more than one Content-Type field.";
+/// What reads names as CGI does takes these for framing.
+pub(super) const DISGUISE: &str = "A field's name looks like Content-Length or Transfer-Encoding and is not.";
+
 /// Is it `Content_Length` or `Transfer_Encoding`, or with a hyphen more? For names as long as those.
 pub(super) fn is_framing_in_disguise(name: &[u8]) -> bool {
     let is = |like: &[u8]| {

@@ -5,8 +5,8 @@
 use super::error::{ErrorKind, ProxyError};
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    COOKIE, EXPECT, FORWARDED, HOST, LOCATION, MAX_FORWARDS, PROXY_AUTHORIZATION, RANGE, RETRY_AFTER,
-    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    COOKIE, EXPECT, FORWARDED, HOST, LOCATION, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE,
+    RETRY_AFTER, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use std::fmt;
@@ -223,7 +223,7 @@ static END_TO_END: [HeaderName; 10] = [
     FORWARDED,
 ];
 
-static NOT_TRAILING: [HeaderName; 18] = [
+static NOT_TRAILING: [HeaderName; 23] = [
     HOST,
     CONTENT_LENGTH,
     CONTENT_TYPE,
@@ -240,6 +240,11 @@ static NOT_TRAILING: [HeaderName; 18] = [
     RANGE,
     VIA,
     FORWARDED,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    WWW_AUTHENTICATE,
+    PROXY_AUTHENTICATE,
     TRAILER,
     LOCATION,
 ];

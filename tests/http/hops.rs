@@ -122,9 +122,14 @@ async fn max_forwards_is_counted_down_and_ends_here() {
         assert_eq!(seen.field("max-forwards"), Some(passed), "{method} {said}");
     }
     let before = origin.seen().len();
-    for (method, said, status) in
-        [("OPTIONS", "0", 204), ("TRACE", "0", 405), ("OPTIONS", "x", 400), ("OPTIONS", "-1", 400)]
-    {
+    for (method, said, status) in [
+        ("OPTIONS", "0", 204),
+        ("TRACE", "0", 405),
+        ("OPTIONS", "x", 400),
+        ("OPTIONS", "-1", 400),
+        ("OPTIONS", "+1", 400),
+        ("OPTIONS", "7\r\nMax-Forwards: 0", 400),
+    ] {
         let fields = format!("Max-Forwards: {said}\r\n");
         let response = ask(through.address, request(method, "/", &fields, "")).await;
         assert_eq!(response.status, status, "{method} {said}");

@@ -210,6 +210,11 @@ async fn fields_that_are_none() {
             ("quotes in the name", b"GET / HTTP/1.1\r\nHost: a\r\n\"X\": z\r\n\r\n"),
             ("bytes beyond ASCII in the name", b"GET / HTTP/1.1\r\nHost: a\r\nX\xe9: z\r\n\r\n"),
             ("a name beginning with NUL", b"GET / HTTP/1.1\r\nHost: a\r\n\0X: z\r\n\r\n"),
+            (
+                "two tokens",
+                b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: x\r\nX: y\r\nauthorization: x\r\n\r\n",
+            ),
+            ("two types", b"GET / HTTP/1.1\r\nHost: a\r\nContent-Type: a/b\r\ncontent-type: c/d\r\n\r\n"),
         ],
         &[400],
     )
@@ -336,9 +341,11 @@ async fn codings_that_are_not_known() {
 #[tokio::test]
 async fn chunks_that_are_none() {
     let long = format!("3;{}\r\nabc\r\n0\r\n\r\n", "x".repeat(5_000));
-    let bad: [&str; 37] = [
+    let bad: [&str; 39] = [
         "3\nabc\r\n0\r\n\r\n",
         "3\r\nabc\n0\r\n\r\n",
+        "3\r\nabc\r\n0\r\nContent_Length: 3\r\n\r\n",
+        "3\r\nabc\r\n0\r\nTRANSFER_ENCODING: x\r\n\r\n",
         "3\r\nabc\r\n0\n\r\n",
         "3\r\nabc\r\n0\r\n\n",
         "3\rabc\r\n0\r\n\r\n",

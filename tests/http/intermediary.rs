@@ -3,7 +3,9 @@
 use super::client::{Client, ask, request};
 use super::origin::{Origin, Reply, ok, reply};
 use super::through::{Through, eventually};
+use std::time::Duration;
 use tidegate::config::Config;
+use tidegate::gate::clock;
 
 #[tokio::test]
 async fn heads_are_cleaned_and_everything_else_stays() {
@@ -105,6 +107,8 @@ async fn what_is_no_request_is_refused() {
         ("GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
         ("TRACE / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer t\r\n\r\n", 405),
+        ("TRACE / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na", 400),
+        ("TRACE / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         ("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", 204),
     ] {
         let response = ask(through.address, bytes).await;
@@ -209,6 +213,23 @@ async fn expect_is_answered_by_the_origin_s_word() {
     assert_eq!(client.response().await.status, 200);
     // The connection whose request body was never sent is not used again.
     eventually("both came on their own connections", || origin.connections() == 2).await;
+}
+
+#[tokio::test]
+async fn who_speaks_http10_is_not_waited_for() {
+    // It would be asked for the body after a second (RFC 9110 10.1.1), and so would this API.
+    let origin = Origin::friendly().await;
+    let through = Through::to(origin.address);
+    let start = clock::now();
+    let response = ask(
+        through.address,
+        "POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
+    )
+    .await;
+    assert_eq!(response.status, 200);
+    let seen = &origin.seen()[0];
+    assert_eq!((seen.field("expect"), &seen.body[..]), (None, &b"abc"[..]));
+    assert!(clock::now() - start < Duration::from_millis(900));
 }
 
 #[tokio::test]

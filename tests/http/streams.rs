@@ -172,7 +172,8 @@ async fn trailers_pass_over_http1_without_what_must_not_come_late() {
         client
             .send(format!(
                 "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{te}Trailer: X-Sum, Authorization, Host\r\n\
-                 Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\nAuthorization: t\r\nHost: b\r\n\r\n"
+                 Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\nAuthorization: t\r\nHost: b\r\n\
+                 X-Forwarded-For: 1.1.1.1\r\n\r\n"
             ))
             .await;
         let answer = String::from_utf8(client.rest().await).unwrap();

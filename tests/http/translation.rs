@@ -208,6 +208,8 @@ async fn fields_that_name_no_request_do_not_pass() {
         ("CONNECT with a path", head(&[(":method", "CONNECT")])),
         ("a length that is none", head(&[("content-length", "x")])),
         ("a length with a sign", head(&[("content-length", "+0")])),
+        ("two tokens", head(&[("authorization", "a"), ("authorization", "a")])),
+        ("two types", head(&[("content-type", "a/b"), ("content-type", "c/d")])),
         ("two lengths", head(&[("content-length", "0"), ("content-length", "1")])),
         ("the same length twice", head(&[("content-length", "0"), ("content-length", "0")])),
         ("a length without a body", head(&[("content-length", "3")])),

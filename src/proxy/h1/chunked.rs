@@ -97,6 +97,10 @@ fn trailer(line: &[u8], fields: &mut HeaderMap, limits: &Limits) -> Result<(), F
         return Err(TRAILERS_MANY);
     }
     let (name, value) = grammar::field(line)?;
+    let said = line.get(name.clone()).unwrap_or_default();
+    if matches!(said.len(), 14 | 17) && grammar::is_framing_in_disguise(said) {
+        return Err(bad(grammar::DISGUISE));
+    }
     let name = line.get(name).and_then(|name| HeaderName::from_bytes(name).ok());
     let value = line.get(value).and_then(|value| HeaderValue::from_bytes(value).ok());
     let (name, value) = name.zip(value).ok_or(TRAILERS_LONG)?;

@@ -5,11 +5,12 @@
 //! choice is a [`Fault`]. Whether the request may be served is not asked here but in the classifier.
 
 use super::super::error::ErrorKind;
-use super::super::grammar::{self, Fault, bad};
+use super::super::grammar::{self, Fault, TOKENS_MANY, TYPES_MANY, bad};
 use super::Limits;
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri, Version};
+use std::mem::replace;
 use std::ops::Range;
 
 /// Reads one head.
@@ -45,6 +46,8 @@ struct Traits {
     keeps: bool,
     expects: bool,
     trailers: bool,
+    authorized: bool,
+    typed: bool,
 }
 
 /// A head that is beyond doubt.
@@ -213,7 +216,14 @@ impl Traits {
             }
             // What reads names as CGI does takes these for the fields above.
             14 | 17 if grammar::is_framing_in_disguise(name) => {
-                return Err(bad("A field's name looks like Content-Length or Transfer-Encoding and is not."));
+                return Err(bad(grammar::DISGUISE));
+            }
+            // Which of two tokens is meant, or what the body is, is not for us to choose.
+            13 if name.eq_ignore_ascii_case(b"authorization") && replace(&mut self.authorized, true) => {
+                return Err(bad(TOKENS_MANY));
+            }
+            12 if name.eq_ignore_ascii_case(b"content-type") && replace(&mut self.typed, true) => {
+                return Err(bad(TYPES_MANY));
             }
             10 if name.eq_ignore_ascii_case(b"connection") => {
                 self.closes |= has_token(value, b"close");
