@@ -4,6 +4,7 @@
 //! hyper has no timer for an idle HTTP/2 connection, a head that does not end or a client that takes nothing.
 
 use super::frames::{Frames, Then};
+use super::taking::{Least, Takes, Taking};
 use crate::gate::clock;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -20,8 +21,10 @@ struct State {
     idle_since: Instant,
     /// When the first byte of a head came that is not yet complete.
     head_since: Option<Instant>,
-    /// Since when bytes wait that the peer does not take.
-    blocked_since: Option<Instant>,
+    /// Bytes that the kernel took, and whether it takes no more.
+    written: u64,
+    is_blocked: bool,
+    taking: Taking,
     /// When there last was something new for the client, or it took some.
     moved: Instant,
     /// Bodies of which the client has not yet taken what it was last given.
@@ -48,7 +51,9 @@ impl Activity {
             active: 0,
             idle_since: now,
             head_since: None,
-            blocked_since: None,
+            written: 0,
+            is_blocked: false,
+            taking: Taking::default(),
             moved: now,
             bodies_given: 0,
             frames: Frames::new(control_bytes_max, now),
@@ -79,8 +84,17 @@ impl Activity {
         }
     }
 
-    pub(super) fn blocked_since(&self) -> Option<Instant> {
-        self.lock().blocked_since
+    /// When to look whether the client takes what it is sent.
+    pub(super) fn look_due(&self, least: Least) -> Option<Instant> {
+        self.lock().taking.due(least)
+    }
+
+    /// Does it, if the kernel still holds so many bytes?
+    pub(super) fn look(&self, held: u64, least: Least) -> Takes {
+        let mut state = self.lock();
+        let waits = u64::from(state.is_blocked);
+        let given = state.written + waits;
+        state.taking.look(clock::now(), given, held + waits, least)
     }
 
     /// Since when the client has taken nothing of any answer, although each has something for it.
@@ -118,13 +132,20 @@ impl Activity {
     }
 
     pub(super) fn write_blocked(&self) {
-        self.lock().blocked_since.get_or_insert_with(clock::now);
+        let mut state = self.lock();
+        state.is_blocked = true;
+        let given = state.written + 1;
+        state.taking.gives(clock::now, given);
     }
 
-    pub(super) fn wrote(&self) {
+    /// The kernel took so many bytes.
+    pub(super) fn wrote(&self, count: usize) {
         let mut state = self.lock();
-        state.blocked_since = None;
-        state.moved = clock::now();
+        let now = clock::now();
+        (state.is_blocked, state.moved) = (false, now);
+        state.written += count as u64;
+        let given = state.written;
+        state.taking.gives(|| now, given);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

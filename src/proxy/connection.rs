@@ -13,6 +13,7 @@ use super::held::{Given, Held};
 use super::opening::{open, prepare};
 use super::peer::Peer;
 use super::socket::{Socket, Transport};
+use super::taking::{Ends, Least, Takes};
 use crate::config::ProxySettings;
 use crate::gate::clock;
 use bytes::{Bytes, BytesMut};
@@ -70,6 +71,7 @@ impl Connected {
         let Self { peer, proxy, drain } = self;
         let settings = proxy.settings().clone();
         let activity = Activity::new(settings.http2.control_bytes_max);
+        let Some(ends) = transport.stream().and_then(Ends::of) else { return };
         let home = transport.watch(activity.clone());
         let socket = Socket::new(transport, first.freeze(), activity.clone());
         let noted = activity.clone();
@@ -95,14 +97,17 @@ impl Connected {
             .max_pending_accept_reset_streams(bounds.resets_max)
             .max_local_error_reset_streams(bounds.faults_max)
             .serve_connection(TokioIo::new(socket), service);
-        let patience = Patience::new(&settings, Some(settings.http2.idle));
+        let patience = Patience::new(&settings, Some(settings.http2.idle), ends);
         let ended = {
             let mut connection = pin!(connection);
             watched_until_end(connection.as_mut(), &activity, &patience, drain).await
         };
         let stream = home.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let (Some(stream), Ended::Itself | Ended::HeadLate) = (stream, ended) {
-            linger(&stream).await;
+        match (stream, ended) {
+            (Some(stream), Ended::Itself | Ended::HeadLate) => drop(linger(&stream).await),
+            // The kernel need not hold what nobody takes either.
+            (Some(stream), Ended::Stalled) => drop(stream.set_zero_linger()),
+            _ => (),
         }
     }
 }
@@ -124,16 +129,17 @@ struct Patience {
     head: Duration,
     /// For HTTP/2; hyper has a timer for HTTP/1.1.
     idle: Option<Duration>,
-    /// The client takes nothing of its answers.
+    /// The client lets nothing of its answers out.
     untaken: Duration,
-    /// The kernel takes nothing, of which some may be on its way to a slow client.
-    stall: Duration,
+    /// What it takes of what is out.
+    least: Least,
+    ends: Ends,
 }
 
 impl Patience {
-    fn new(settings: &ProxySettings, idle: Option<Duration>) -> Self {
-        let untaken = settings.write_stall;
-        Self { head: settings.head_timeout, idle, untaken, stall: untaken.max(settings.stream_idle) }
+    fn new(settings: &ProxySettings, idle: Option<Duration>, ends: Ends) -> Self {
+        let (untaken, least) = (settings.write_stall, Least::new(settings));
+        Self { head: settings.head_timeout, idle, untaken, least, ends }
     }
 }
 
@@ -176,6 +182,12 @@ async fn watched_until_end<C: Graceful>(
                 drain_since = Some(clock::now());
             }
             let now = clock::now();
+            if activity.look_due(patience.least).is_some_and(|due| due <= now)
+                && activity.look(patience.ends.untaken().unwrap_or_default(), patience.least)
+                    == Takes::TooLittle
+            {
+                return Poll::Ready(Ended::Stalled);
+            }
             let (due, then) = next(now, activity, patience, drain_since, asked_to_finish);
             if due.is_some_and(|due| due <= now) {
                 match then {
@@ -187,6 +199,7 @@ async fn watched_until_end<C: Graceful>(
                     Then::End(ended) => return Poll::Ready(ended),
                 }
             }
+            let due = due.into_iter().chain(activity.look_due(patience.least)).min();
             let Some(due) = due else { return Poll::Pending };
             if armed != Some(due) {
                 armed = Some(due);
@@ -221,9 +234,7 @@ fn next(
         (Doing::Reading(since), ..) => (Some(since + patience.head), Then::End(Ended::HeadLate)),
         (Doing::Serving, None, Some(since)) => (Some(since), Then::Finish),
         (Doing::Serving, ..) => {
-            let blocked = activity.blocked_since().map(|since| since + patience.stall);
-            let untaken = activity.untaken_since().map(|since| since + patience.untaken);
-            (blocked.into_iter().chain(untaken).min(), Then::End(Ended::Stalled))
+            (activity.untaken_since().map(|since| since + patience.untaken), Then::End(Ended::Stalled))
         }
         (Doing::Idle(_), Some(asked), _) => (Some(asked + FINISH_PATIENCE), Then::End(Ended::Stalled)),
         (Doing::Idle(since), None, Some(draining)) => (Some(since.max(draining) + LAST_MOMENT), Then::Finish),

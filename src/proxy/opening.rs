@@ -5,6 +5,7 @@ use super::connection::linger;
 use super::identity::HTTP2;
 use super::respond::TLS_EXPECTED;
 use super::socket::{Transport, Wire, is_blank};
+use super::taking::is_known;
 use crate::config::ProxySettings;
 use bytes::BytesMut;
 use std::time::Duration;
@@ -17,9 +18,11 @@ pub(super) fn prepare(stream: &TcpStream, settings: &ProxySettings) {
     drop(stream.set_nodelay(true));
     let socket = socket2::SockRef::from(stream);
     drop(socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(TCP_KEEPALIVE)));
-    // The kernel alone sees how far a client is that takes a little of a large buffer now and then.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    drop(socket.set_tcp_user_timeout(Some(settings.write_stall)));
+    // Where we cannot see whether a client takes what the kernel holds, the kernel has to look itself.
+    if !is_known(stream) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        drop(socket.set_tcp_user_timeout(Some(settings.write_stall)));
+    }
 }
 
 /// Shakes hands if TLS is spoken here, and finds out which HTTP. `None` when the client left or took too long.

@@ -39,7 +39,10 @@ impl Wire {
             self.written += count as u64;
         }
         if let Some((activity, _)) = &self.watched {
-            if written.is_pending() { activity.write_blocked() } else { activity.wrote() }
+            match &written {
+                Poll::Pending => activity.write_blocked(),
+                Poll::Ready(count) => activity.wrote(*count.as_ref().unwrap_or(&0)),
+            }
         }
         written
     }

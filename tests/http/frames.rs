@@ -42,7 +42,11 @@ fn through(origin: SocketAddr) -> Through {
 
 /// A connection that has begun as it should.
 pub(crate) async fn begun(address: SocketAddr, settings: &[u8]) -> Client {
-    let mut client = Client::connect(address).await;
+    begun_over(Client::connect(address).await, settings).await
+}
+
+/// The same over a connection that is there.
+pub(crate) async fn begun_over(mut client: Client, settings: &[u8]) -> Client {
     client.send([PREFACE, &frame(SETTINGS, 0, 0, settings)].concat()).await;
     client
 }

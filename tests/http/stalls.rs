@@ -2,7 +2,7 @@
 
 use super::checklist::is_there;
 use super::client::{Client, find, request};
-use super::frames::{GET, HEADERS, WINDOW_UPDATE, begun, frame};
+use super::frames::{GET, HEADERS, WINDOW_UPDATE, begun, begun_over, frame};
 use super::origin::{Origin, Reply};
 use super::through::{Through, eventually, fixed};
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ const TIMES: &[(&str, &[&str])] = &[
     ("listen.head_timeout", &["accept::a_head_that_does_not_come_is_answered_408_and_silence_with_silence", "frames::what_is_begun_has_to_be_finished", "secure::who_does_not_shake_hands_or_say_anything_after_it_is_gone_in_time"]),
     ("listen.keep_alive_idle", &["stalls::a_kept_connection_is_closed_in_its_time"]),
     ("listen.body_idle", &["accept::a_body_that_does_not_come_is_answered_408", "paused::a_request_body_that_stops_is_a_408_after_half_a_minute", "stalls::a_body_has_to_come_faster_than_a_trickle"]),
-    ("listen.write_stall", &["accept::a_client_that_takes_nothing_of_its_answer_is_gone_in_time", "frames::a_client_that_opens_no_window_is_gone_in_time", "stalls::a_slow_reader_that_goes_on_is_not_cut", "stalls::who_takes_a_trickle_of_what_the_kernel_holds_is_cut", "proxy/taking/mod::who_takes_nothing_or_a_trickle_is_cut_and_nobody_else"]),
+    ("listen.write_stall", &["accept::a_client_that_takes_nothing_of_its_answer_is_gone_in_time", "frames::a_client_that_opens_no_window_is_gone_in_time", "stalls::a_slow_reader_that_goes_on_is_not_cut", "stalls::who_takes_a_trickle_of_what_the_kernel_holds_is_cut", "stalls::who_takes_a_trickle_over_http2_is_cut", "proxy/taking/mod::who_takes_nothing_or_a_trickle_is_cut_and_nobody_else"]),
     ("listen.http2.idle", &["stalls::a_kept_http2_connection_is_closed_in_its_time"]),
     ("listen.tls.handshake_timeout", &["secure::who_does_not_shake_hands_or_say_anything_after_it_is_gone_in_time"]),
     ("drain.grace", &["accept::a_drain_lets_everyone_finish_and_then_returns", "../run/drain::what_is_queued_is_served_within_the_grace_or_told_to_come_back"]),
@@ -137,6 +137,25 @@ async fn who_takes_a_trickle_of_what_the_kernel_holds_is_cut() {
         let (read, ended) = sipped(&mut client, 1_000, HELD).await;
         assert!(ended.is_ok() && read >= HELD, "{connection:?}: {read} bytes, then {ended:?}");
     }
+}
+
+#[tokio::test]
+async fn who_takes_a_trickle_over_http2_is_cut() {
+    let origin = Origin::start(|_| large(HELD)).await;
+    let trickle = |proxy: &mut ProxySettings| {
+        proxy.write_stall = Duration::from_secs(1);
+        proxy.write_rate_min = 30_000;
+    };
+    let through = Through::with(origin.address, trickle, fixed(1e4));
+    for (sip, is_cut) in [(100, true), (1_000, false)] {
+        // SETTINGS_INITIAL_WINDOW_SIZE 1 MiB, and as much for the connection: all may come at once.
+        let mut client = begun_over(narrow(&through).await, &[0, 4, 0, 16, 0, 0]).await;
+        client.send(frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 20).to_be_bytes())).await;
+        client.send(frame(HEADERS, 5, 1, GET)).await;
+        let (read, ended) = sipped(&mut client, sip, HELD).await;
+        assert_eq!((ended.is_err(), read < HELD / 2), (is_cut, is_cut), "{read} bytes, then {ended:?}");
+    }
+    eventually("nothing is kept of them", || through.proxy.connections() == 0).await;
 }
 
 #[tokio::test]

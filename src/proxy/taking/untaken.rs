@@ -3,10 +3,21 @@
 //! # Why so
 //! An answer that fits the kernel's send buffer is gone as far as a program can see, and may lie there for as long as the
 //! client likes. What tells of it without `unsafe` code is `sock_diag(7)`, which `ss` asks: a datagram to the
-//! kernel and one back, 5 µs, asked at most twice in a `write_stall` of a connection.
+//! kernel and one back, 5 µs, asked at most six times in a `write_stall` of a connection.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpStream;
+
+/// Does the kernel tell what it holds? Once it has, it is not asked any more.
+pub(in crate::proxy) fn is_known(stream: &TcpStream) -> bool {
+    static TELLS: AtomicBool = AtomicBool::new(false);
+    if !TELLS.load(Ordering::Relaxed) {
+        let tells = Ends::of(stream).and_then(Ends::untaken).is_some();
+        TELLS.fetch_or(tells, Ordering::Relaxed);
+    }
+    TELLS.load(Ordering::Relaxed)
+}
 
 /// Both ends of a connection.
 #[derive(Clone, Copy, Debug)]
