@@ -1,7 +1,7 @@
 //! What does this request want? Its head becomes an [`Intent`], or a sentence about why it is not served.
 
 use super::error::{ErrorKind, ProxyError};
-use super::grammar::is_framing_in_disguise;
+use super::grammar::{check_target, is_framing_in_disguise};
 use super::headers::Present;
 use super::host::is_host;
 use super::sites::{Site, Sites};
@@ -102,6 +102,7 @@ impl Classifier {
                 if !target.as_str().starts_with('/') && target.as_str() != "*" {
                     return Err(bad("The :path does not begin with a slash."));
                 }
+                check_target(target.as_str().as_bytes(), false)?;
                 if scheme.is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
                     return Err(bad("The :scheme is neither http nor https."));
                 }

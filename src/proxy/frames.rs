@@ -169,7 +169,7 @@ pub(super) enum Then {
     /// pieces of bodies wait that weigh half of its window, each as 256 bytes: without a rest it would end a client that
     /// sends faster than that before anyone had the chance to take them.
     Rest,
-    /// The trailers of a request name a pseudo-field (RFC 9113 8.1): nothing may be taken for its end.
+    /// A request has fields that h2 would not see ([`super::trailers`]): nothing may be taken for its end.
     Refuse,
 }
 
@@ -183,9 +183,10 @@ impl Then {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Self::Refuse => {
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a pseudo-field in trailers")))
-            }
+            Self::Refuse => Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a pseudo-field in trailers, or a fragment",
+            ))),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Which of an HTTP/2 client's fields are trailers, and whether those name what a head alone may.
 //!
 //! # Why
-//! A pseudo-field in trailers makes a request malformed (RFC 9113 8.1). The h2 crate forgets it and takes the request for
-//! complete, so the fields are looked at on their way to it ([`super::hpack`]).
+//! A pseudo-field in trailers makes a request malformed (RFC 9113 8.1), and so does a fragment in a path. The h2 crate
+//! forgets either and takes the request for complete, so the fields are looked at on their way to it ([`super::hpack`]).
 
 use super::frames::{END_HEADERS, END_STREAM};
 use super::hpack::Blocks;
@@ -52,8 +52,8 @@ impl Trailers {
     /// The CONTINUATION frame whose bytes came is complete.
     pub(super) fn end_of_frame(&mut self, flags: u8) {
         if flags & END_HEADERS != 0 {
-            let names_pseudo = self.blocks.names_pseudo(&self.block);
-            self.is_malformed |= names_pseudo && self.are_here;
+            let found = self.blocks.take(&self.block);
+            self.is_malformed |= (found.pseudo && self.are_here) || found.fragment;
             self.block.clear();
             self.block.shrink_to(BLOCK_KEPT);
         }
@@ -66,7 +66,7 @@ impl Trailers {
         }
     }
 
-    /// Have there been any that name a pseudo-field?
+    /// Have there been any that name a pseudo-field, or a head that names a fragment?
     pub(super) fn is_malformed(&self) -> bool {
         self.is_malformed
     }

@@ -34,7 +34,7 @@ const ROWS: &[Row] = &[
     row(13, "an upgrade to h2c is not relayed", &["hops::an_upgrade_is_answered_as_if_nobody_had_asked_for_it"]),
     row(14, "an upgrade to anything else: not relayed either", &["hops::an_upgrade_is_answered_as_if_nobody_had_asked_for_it"]),
     row(15, "how tunnels end: there are none, CONNECT is refused with 501 and Upgrade is left out", &["intermediary::absolute_form_is_served_for_the_upstream_alone", "hops::an_upgrade_is_answered_as_if_nobody_had_asked_for_it"]),
-    row(16, "extended CONNECT (RFC 8441): not announced, so refused (\"a protocol without being asked\")", &["translation::pseudo_fields_that_name_no_request_do_not_pass"]),
+    row(16, "extended CONNECT (RFC 8441): not announced, so refused (\"a protocol without being asked\")", &["translation::fields_that_name_no_request_do_not_pass"]),
     // --- where to
     row(17, "exactly one Host, else 400 (RFC 9112 3.2)", &["hostile::hosts_that_are_none"]),
     row(18, "a Host that is none: 400", &["hostile::hosts_that_are_none", "proxy/host::hosts_are_told_from_everything_else"]),
@@ -73,14 +73,14 @@ const ROWS: &[Row] = &[
     // --- HTTP/2
     row(48, "names in lower case, no fields of a connection, TE for trailers alone, no CR, LF or NUL, lengths that match (RFC 9113 8.2)", &["translation::heads_that_http1_would_say_otherwise_do_not_pass", "translation::bodies_and_trailers_that_lie_do_not_pass", "rules::what_is_wrong_ends_its_stream_or_its_connection"]),
     row(49, "cookie crumbs become one field towards HTTP/1.1 (RFC 9113 8.2.3)", &["http2::requests_over_http2_reach_an_http1_upstream", "proxy/headers::cookie_crumbs_become_one_field"]),
-    row(50, ":authority and Host agree, and are hosts (RFC 9113 8.3.1)", &["translation::pseudo_fields_that_name_no_request_do_not_pass", "proxy/classify::http2_names_any_authority_once"]),
-    row(51, "CONNECT is refused in both protocols", &["intermediary::absolute_form_is_served_for_the_upstream_alone", "translation::pseudo_fields_that_name_no_request_do_not_pass"]),
+    row(50, ":authority and Host agree, and are hosts (RFC 9113 8.3.1)", &["translation::fields_that_name_no_request_do_not_pass", "proxy/classify::http2_names_any_authority_once"]),
+    row(51, "CONNECT is refused in both protocols", &["intermediary::absolute_form_is_served_for_the_upstream_alone", "translation::fields_that_name_no_request_do_not_pass"]),
     row(52, "a reset of one side becomes one of the other; a refused stream is sent again", &["streams::a_refused_stream_is_sent_again_and_another_reset_is_not", "streams::a_reset_within_an_answer_is_seen_in_either_protocol", "streams::a_client_that_leaves_resets_its_stream_at_the_origin", "http2::a_reset_stream_cancels_its_upstream_request"]),
     row(53, "goodbyes: streams that are under way finish", &["streams::a_drain_says_goodbye_and_lets_streams_finish", "tls::a_goodbye_over_http2_costs_no_post"]),
     row(54, "100 streams, windows of 64 KiB and 1 MiB, heads of 16 KiB unpacked", &["frames::what_a_client_may_do_is_announced_and_holds", "frames::what_a_client_may_do_is_configured", "rules::what_is_wrong_ends_its_stream_or_its_connection"]),
     row(55, "floods of control frames end their connection and nothing else", &["frames::floods_end_their_connection_and_nothing_else", "frames::requests_that_are_taken_back_at_once_end_their_connection", "frames::streams_that_break_the_protocol_end_their_connection", "frames::many_small_pieces_of_a_body_are_no_flood", "proxy/frames::control_frames_beyond_what_was_paid_for_are_a_flood"]),
     // --- the rest
-    row(56, "TRACE with credentials: 405", &["intermediary::what_is_no_request_is_refused", "translation::pseudo_fields_that_name_no_request_do_not_pass"]),
+    row(56, "TRACE with credentials: 405", &["intermediary::what_is_no_request_is_refused", "translation::fields_that_name_no_request_do_not_pass"]),
     row(57, "bodies, codings, ranges and validators are not touched", &["untouched::ranges_validators_and_codings_pass", "accept::large_bodies_pass_both_ways_unchanged"]),
     row(58, "nothing of ours breaks CORS; a preflight is the API's to answer, and queued like any other request", &["untouched::a_preflight_is_the_api_s_to_answer_and_nothing_is_added_to_cors"]),
 ];

@@ -11,8 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const RST_STREAM: u8 = 3;
@@ -131,6 +133,24 @@ async fn floods_end_their_connection_and_nothing_else() {
         &through,
         |n| if n == 0 { frame(HEADERS, 4, 1, GET) } else { frame(DATA, 0, 1, &[]) },
     )
+    .await;
+    flood("priorities", &through, |_| frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 1])).await;
+    flood("frames of no kind", &through, |_| frame(0x16, 0, 0, &[])).await;
+    flood("goodbyes", &through, |_| frame(GOAWAY, 0, 0, &[0; 8])).await;
+    flood("heads that are none", &through, |n| frame(HEADERS, 5, 2 * n + 1, &GET[..2])).await;
+    flood("windows that grow by nothing", &through, |n| {
+        let stream = 2 * n + 1;
+        [frame(HEADERS, 4, stream, POST), frame(WINDOW_UPDATE, 0, stream, &[0; 4])].concat()
+    })
+    .await;
+    flood("trailers that end nothing", &through, |n| {
+        let stream = 2 * n + 1;
+        [frame(HEADERS, 4, stream, POST), frame(HEADERS, 4, stream, b"\x00\x01x\x01y")].concat()
+    })
+    .await;
+    flood("padding", &through, |n| {
+        if n == 0 { frame(HEADERS, 4, 1, POST) } else { frame(DATA, 8, 1, &[8, 0, 0, 0, 0, 0, 0, 0, 0]) }
+    })
     .await;
     eventually("nothing is kept of them", || through.proxy.connections() == 0).await;
     let mut client = begun(through.address, &[]).await;

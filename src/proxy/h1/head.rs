@@ -124,6 +124,8 @@ impl Reader {
         // Kept before the rest is judged: what is refused is logged by its method.
         let line = self.line.insert(RequestLine { method, target: place, version: Version::HTTP_11 });
         match version {
+            // An answer in HTTP/1.1 would be gibberish to who speaks HTTP/2, or none of both.
+            b"HTTP/2.0" if line.method.as_str() == "PRI" => return Err(OTHER_PROTOCOL),
             b"HTTP/1.1" => (),
             b"HTTP/1.0" => line.version = Version::HTTP_10,
             [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
@@ -132,6 +134,7 @@ impl Reader {
                 let kind = ErrorKind::VersionNotSupported;
                 return Err(Fault { kind, detail: "Tidegate speaks HTTP/1.1, HTTP/1.0 and HTTP/2." });
             }
+            _ if !is_known(&line.method) => return Err(OTHER_PROTOCOL),
             _ => return Err(bad("The request line does not end in a version.")),
         }
         grammar::check_target(target, is_tunnel)
@@ -236,6 +239,15 @@ fn has_method(line: &[u8]) -> bool {
     line.iter().take(METHOD_USUAL).any(|byte| *byte == b' ')
 }
 
+/// Is it a method that anyone would know HTTP by?
+fn is_known(method: &Method) -> bool {
+    use Method as M;
+    let known = [M::GET, M::HEAD, M::POST, M::PUT, M::DELETE, M::CONNECT, M::OPTIONS, M::TRACE, M::PATCH];
+    known.contains(method)
+}
+
+/// Neither method nor version are HTTP/1's.
+pub(super) const OTHER_PROTOCOL: Fault = bad("This is not HTTP/1.1.");
 const HEAD_LONG: Fault = Fault {
     kind: ErrorKind::FieldsTooLarge,
     detail: "The head is longer than [listen] head_bytes_max allows.",
@@ -316,12 +328,27 @@ mod tests {
             ("DELETE / HTTP/1.1\r\nX : y\r\n", Some(Method::DELETE)),
             ("PUT /# HTTP/1.1\r\n", Some(Method::PUT)),
             ("PUT / HTTP/3.1\r\n", Some(Method::PUT)),
+            ("GET / FTP/1.1\r\n", Some(Method::GET)),
             ("PUT  / HTTP/1.1\r\n", None),
             ("\x16\x03\x01", None),
         ] {
             let mut reader = Reader::default();
             reader.read(text.as_bytes(), &LIMITS).unwrap_err();
             assert_eq!(reader.method(), method.as_ref(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_http1_at_all_is_told_from_what_is_bad_http1() {
+        for (text, is_other) in [
+            ("INVALID CONNECTION PREFACE\r\n", true),
+            ("PRI * HTTP/2.0\r\n", true),
+            ("GET / PREFACE\r\n", false),
+            ("INVALID / HTTP/2.0\r\n", false),
+            ("INVALID CONNECTION HTTP/1.1\r\n", false),
+        ] {
+            let fault = read(text.as_bytes(), &[]).unwrap_err();
+            assert_eq!(fault == OTHER_PROTOCOL, is_other, "{text}");
         }
     }
 
