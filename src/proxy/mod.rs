@@ -19,6 +19,7 @@ mod error;
 mod failure;
 mod forwarded;
 mod frames;
+mod gathered;
 mod grammar;
 mod h1;
 mod headers;
