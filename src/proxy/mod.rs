@@ -1,8 +1,7 @@
 //! HTTP in and out: the life of one request, from its head to the end of its response.
 //!
-//! What an intermediary must do (RFC 9110 7.6, 9112) and hyper leaves to it stands in `classify`, `headers` and
-//! `respond`; what a throttling one must do (notice who left, replay, answer honestly) in `accept`, `body`
-//! and here.
+//! What an intermediary must do (RFC 9110 7.6, 9112) stands in `classify`, `headers` and `respond`; what a throttling
+//! one must do (notice who left, replay, answer honestly) in `accept`, `body` and here.
 //!
 //! A client that closes its half of an HTTP/1.1 connection has left: its request is dropped, queued or in flight.
 
@@ -37,6 +36,7 @@ mod sending;
 pub mod signals;
 mod sites;
 mod socket;
+mod taking;
 mod tracked;
 mod traffic;
 mod trailers;

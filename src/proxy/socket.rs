@@ -18,6 +18,8 @@ use tokio_rustls::server::TlsStream;
 pub(super) struct Wire {
     /// Until it is given back.
     stream: Option<TcpStream>,
+    /// Bytes that the kernel took.
+    written: u64,
     watched: Option<(Activity, Home)>,
 }
 
@@ -26,14 +28,17 @@ pub(super) type Home = Arc<Mutex<Option<TcpStream>>>;
 
 impl Wire {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream: Some(stream), watched: None }
+        Self { stream: Some(stream), written: 0, watched: None }
     }
 
     fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
         self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn note(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = written {
+            self.written += count as u64;
+        }
         if let Some((activity, _)) = &self.watched {
             if written.is_pending() { activity.write_blocked() } else { activity.wrote() }
         }
@@ -105,6 +110,11 @@ impl Transport {
     /// The TCP connection beneath, to look at.
     pub(super) fn stream(&self) -> Option<&TcpStream> {
         self.wire().stream.as_ref()
+    }
+
+    /// Bytes that were written to it, as they are on the wire.
+    pub(super) fn written(&self) -> u64 {
+        self.wire().written
     }
 
     /// Notes in `activity` what is written from now on. The TCP connection is in the home when this has been dropped.
