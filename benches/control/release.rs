@@ -1,7 +1,8 @@
 //! How late passes are handed out, what that costs, and whether the pace is kept: with few and with many that wait.
 //!
 //! Lateness is that of a waiting task that runs, against the grid of the earliest. CPU is that of the whole process while
-//! it hands out, from `/proc`, its waiting tasks' share included.
+//! it hands out, from `/proc`, its waiting tasks' share included: as in the program, they live in two threads of their own,
+//! and the gate's driver in another.
 
 use crate::report::Report;
 use std::sync::{Arc, Mutex};
@@ -38,7 +39,8 @@ pub(crate) fn run(quick: bool, report: &mut Report) {
 
 /// The figures of so many seconds at `rate`, with so many waiting at the end.
 fn released(rate: f64, waiting: usize, seconds: f64, precise: bool) -> Vec<f64> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let shards = [shard(), shard()];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let expected = Duration::from_secs_f64(rate * seconds).as_secs();
     let count = waiting + usize::try_from(expected).unwrap();
     let mut settings = LanesSettings::default();
@@ -50,9 +52,9 @@ fn released(rate: f64, waiting: usize, seconds: f64, precise: bool) -> Vec<f64> 
     let spent = runtime.block_on(async {
         let ticket = Ticket::until(Instant::now() + Duration::from_hours(1_000_000));
         let key = crate::key(1);
-        for _ in 0..count {
+        for shard in shards.iter().cycle().take(count) {
             let (entered, moments) = (gate.enter(&key, ticket).unwrap(), Arc::clone(&moments));
-            tokio::spawn(async move {
+            shard.spawn(async move {
                 let pass = entered.turn().await;
                 moments.lock().unwrap().push(Instant::now());
                 drop(pass);
@@ -74,6 +76,7 @@ fn released(rate: f64, waiting: usize, seconds: f64, precise: bool) -> Vec<f64> 
     // Those that wait leave one by one when they are dropped, which nobody needs to wait for.
     std::mem::forget(gate);
     runtime.shutdown_background();
+    drop(shards);
     moments.sort();
     let Some(first) = moments.first().copied() else { return vec![f64::NAN; 5] };
     let at: Vec<f64> = moments.iter().map(|moment| moment.duration_since(first).as_secs_f64()).collect();
@@ -94,6 +97,14 @@ fn released(rate: f64, waiting: usize, seconds: f64, precise: bool) -> Vec<f64> 
     // Of the rate: the lateness of the first and of the last are no part of it.
     let off = ((count - 1.0) / last / rate - 1.0).abs();
     vec![percentile(50), percentile(99), spent * 1e6 / count, off, most / (1.002 * rate + 1.0)]
+}
+
+/// A runtime in a thread of its own, as connections have it.
+fn shard() -> tokio::runtime::Handle {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let handle = runtime.handle().clone();
+    std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+    handle
 }
 
 /// What the process's threads have run, in seconds.

@@ -58,6 +58,7 @@ fn listen(table: &mut Reader<'_>, config: &mut Config) {
     table.set(&mut proxy.body_idle, "body_idle", time(BRIEF..=DAY));
     table.set(&mut proxy.body_rate_min, "body_rate_min", count(0..=1_000_000_u32));
     table.set(&mut proxy.write_stall, "write_stall", time(BRIEF..=DAY));
+    table.set(&mut proxy.write_rate_min, "write_rate_min", count(0..=1_000_000_u32));
     table.set(&mut proxy.head_bytes_max, "head_bytes_max", bytes(8 << 10..=1 << 20));
     table.set(&mut proxy.fields_max, "fields_max", count(10..=10_000));
     table.set(&mut proxy.chunk_line_bytes_max, "chunk_line_bytes_max", bytes(32..=64 << 10));

@@ -157,6 +157,9 @@ pub struct ProxySettings {
     pub body_rate_min: u32,
     /// A client that takes nothing of its response for this long is cut.
     pub write_stall: Duration,
+    /// Bytes per second of what waits for it that a client takes at least, on average over [`Self::write_stall`], or it is
+    /// cut; 0: however few.
+    pub write_rate_min: u32,
     /// What one HTTP/2 connection may do.
     pub http2: Http2Settings,
     /// Largest request head in bytes.
@@ -215,6 +218,7 @@ impl Default for ProxySettings {
             body_idle: Duration::from_secs(30),
             body_rate_min: 500,
             write_stall: Duration::from_secs(30),
+            write_rate_min: 500,
             http2: Http2Settings::default(),
             head_bytes_max: 64 * 1024,
             fields_max: 100,

@@ -17,6 +17,7 @@ impl Config {
             ("listen.body_idle", seconds(proxy.body_idle)),
             ("listen.body_rate_min", proxy.body_rate_min.into()),
             ("listen.write_stall", seconds(proxy.write_stall)),
+            ("listen.write_rate_min", proxy.write_rate_min.into()),
             ("listen.head_bytes_max", whole(proxy.head_bytes_max)),
             ("listen.fields_max", whole(proxy.fields_max)),
             ("listen.chunk_line_bytes_max", whole(proxy.chunk_line_bytes_max)),

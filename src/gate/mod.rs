@@ -49,7 +49,7 @@ struct Shared {
 
 struct State {
     lanes: Lanes,
-    waiting: Tickets<oneshot::Sender<Result<(), Refusal>>>,
+    waiting: Tickets<Give>,
     /// When the driver will look next.
     armed: Option<Instant>,
 }
@@ -133,11 +133,13 @@ impl Gate {
         let mut state = self.lock();
         let now = at.unwrap_or_else(clock::now);
         let result = act(&mut state, now);
-        let sooner = state.hand_out(now);
+        let mut grants = Grants::default();
+        let sooner = state.hand_out(now, &mut grants);
         // What one request makes happen has room here: it costs no allocation.
         let first: [Option<Event>; 3] = array::from_fn(|_| state.lanes.next_event());
         let others: Vec<Event> = iter::from_fn(|| state.lanes.next_event()).collect();
         drop(state);
+        grants.give();
         if sooner {
             self.shared.wake.notify_one();
         }
@@ -166,7 +168,7 @@ impl State {
     }
 
     /// Grants what is due; says whether the next wake-up moved closer than the driver knows.
-    fn hand_out(&mut self, now: Instant) -> bool {
+    fn hand_out(&mut self, now: Instant, grants: &mut Grants) -> bool {
         let next = loop {
             let (id, word) = match self.lanes.poll(now) {
                 Step::Start(id) => (id, Ok(())),
@@ -174,8 +176,7 @@ impl State {
                 Step::Wait(next) => break next,
             };
             if let Some(give) = self.waiting.remove(&id) {
-                // A receiver that is gone is being dropped right now: its seat gives the ticket back.
-                drop(give.send(word));
+                grants.push(give, word);
             }
         };
         let sooner = match (next, self.armed) {
@@ -184,6 +185,33 @@ impl State {
         };
         self.armed = next;
         sooner
+    }
+}
+
+/// Turns that have come, to be told once the lock is free: whoever wakes up wants it next.
+#[derive(Default)]
+struct Grants {
+    /// Few at a time, as a rule: they cost no allocation.
+    first: [Option<(Give, Word)>; 3],
+    others: Vec<(Give, Word)>,
+}
+
+type Word = Result<(), Refusal>;
+type Give = oneshot::Sender<Word>;
+
+impl Grants {
+    fn push(&mut self, give: Give, word: Word) {
+        match self.first.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some((give, word)),
+            None => self.others.push((give, word)),
+        }
+    }
+
+    fn give(self) {
+        for (give, word) in self.first.into_iter().flatten().chain(self.others) {
+            // A receiver that is gone is being dropped right now: its seat gives the ticket back.
+            drop(give.send(word));
+        }
     }
 }
 

@@ -77,12 +77,14 @@ impl Connected {
             let (proxy, busy) = (proxy.clone(), noted.begin());
             let mut given = Given::new(noted.clone());
             let asked = Asked::new(noted.clone());
-            async move {
+            // Boxed: it is large, and hyper moves it several times on its way to a task, and keeps its room while the
+            // answer is sent.
+            Box::pin(async move {
                 let response = proxy.serve(request, peer).await;
                 asked.answered();
                 given.gives(0);
                 Ok::<_, Departed>(response.map(|body| Held::new(body, busy, Some(given))))
-            }
+            })
         });
         let bounds = &settings.http2;
         let connection = http2::Builder::new(TokioExecutor::new())
@@ -232,23 +234,24 @@ fn next(
 }
 
 /// Says that nothing more comes, then reads and forgets what the client still sends after its last response, so that
-/// the response reaches it: a close with unread data resets the connection.
-pub(super) async fn linger(stream: &TcpStream) {
+/// the response reaches it: a close with unread data resets the connection. Whether the client has closed its side.
+pub(super) async fn linger(stream: &TcpStream) -> bool {
     // It fails when the client has gone, or when hyper has said so already.
     drop(socket2::SockRef::from(stream).shutdown(Shutdown::Write));
     let discard = async {
         let mut left = LINGER_BYTES;
         while left > 0 && stream.readable().await.is_ok() {
             match forget(stream) {
-                Ok(0) => break,
+                Ok(0) => return true,
                 Ok(count) => left = left.saturating_sub(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
-                Err(_) => break,
+                Err(_) => return true,
             }
         }
+        false
     };
     // A client that goes on for longer has had its time.
-    drop(timeout(LINGER, discard).await);
+    timeout(LINGER, discard).await.unwrap_or(false)
 }
 
 /// Reads and forgets. Apart, so that no future keeps room for it.

@@ -3,6 +3,7 @@
 
 use super::activity::Activity;
 use super::frames::Then;
+use super::gathered::Gathered;
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -17,6 +18,8 @@ use tokio_rustls::server::TlsStream;
 pub(super) struct Wire {
     /// Until it is given back.
     stream: Option<TcpStream>,
+    /// Bytes that the kernel took.
+    written: u64,
     watched: Option<(Activity, Home)>,
 }
 
@@ -25,14 +28,17 @@ pub(super) type Home = Arc<Mutex<Option<TcpStream>>>;
 
 impl Wire {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream: Some(stream), watched: None }
+        Self { stream: Some(stream), written: 0, watched: None }
     }
 
     fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
         self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn note(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = written {
+            self.written += count as u64;
+        }
         if let Some((activity, _)) = &self.watched {
             if written.is_pending() { activity.write_blocked() } else { activity.wrote() }
         }
@@ -106,6 +112,11 @@ impl Transport {
         self.wire().stream.as_ref()
     }
 
+    /// Bytes that were written to it, as they are on the wire.
+    pub(super) fn written(&self) -> u64 {
+        self.wire().written
+    }
+
     /// Notes in `activity` what is written from now on. The TCP connection is in the home when this has been dropped.
     pub(super) fn watch(&mut self, activity: Activity) -> Home {
         let home = Home::default();
@@ -121,7 +132,7 @@ impl Transport {
 /// The stream that hyper gets for HTTP/2. What is read is noted.
 #[derive(Debug)]
 pub(super) struct Socket {
-    transport: Transport,
+    transport: Gathered<Transport>,
     /// What was read to find out the protocol.
     first: Bytes,
     activity: Activity,
@@ -132,7 +143,7 @@ pub(super) struct Socket {
 impl Socket {
     pub(super) fn new(transport: Transport, first: Bytes, activity: Activity) -> Self {
         let then = activity.read(&first);
-        Self { transport, first, activity, then }
+        Self { transport: Gathered::new(transport), first, activity, then }
     }
 }
 
@@ -159,7 +170,7 @@ impl AsyncRead for Socket {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.transport).poll_read(cx, buf))?;
+        ready!(self.transport.stream().poll_read(cx, buf))?;
         self.then = self.activity.read(buf.filled().get(before..).unwrap_or_default());
         if matches!(self.then, Then::Refuse) {
             // Nothing of it may be taken for the end of a request.
@@ -214,18 +225,6 @@ impl AsyncWrite for Transport {
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.transport).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.transport).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.transport.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -20,7 +20,7 @@ const TIMES: &[(&str, &[&str])] = &[
     ("listen.head_timeout", &["accept::a_head_that_does_not_come_is_answered_408_and_silence_with_silence", "frames::what_is_begun_has_to_be_finished", "secure::who_does_not_shake_hands_or_say_anything_after_it_is_gone_in_time"]),
     ("listen.keep_alive_idle", &["stalls::a_kept_connection_is_closed_in_its_time"]),
     ("listen.body_idle", &["accept::a_body_that_does_not_come_is_answered_408", "paused::a_request_body_that_stops_is_a_408_after_half_a_minute", "stalls::a_body_has_to_come_faster_than_a_trickle"]),
-    ("listen.write_stall", &["accept::a_client_that_takes_nothing_of_its_answer_is_gone_in_time", "frames::a_client_that_opens_no_window_is_gone_in_time", "stalls::a_slow_reader_that_goes_on_is_not_cut"]),
+    ("listen.write_stall", &["accept::a_client_that_takes_nothing_of_its_answer_is_gone_in_time", "frames::a_client_that_opens_no_window_is_gone_in_time", "stalls::a_slow_reader_that_goes_on_is_not_cut", "stalls::who_takes_a_trickle_of_what_the_kernel_holds_is_cut", "proxy/taking/mod::who_takes_nothing_or_a_trickle_is_cut_and_nobody_else"]),
     ("listen.http2.idle", &["stalls::a_kept_http2_connection_is_closed_in_its_time"]),
     ("listen.tls.handshake_timeout", &["secure::who_does_not_shake_hands_or_say_anything_after_it_is_gone_in_time"]),
     ("drain.grace", &["accept::a_drain_lets_everyone_finish_and_then_returns", "../run/drain::what_is_queued_is_served_within_the_grace_or_told_to_come_back"]),
@@ -91,6 +91,74 @@ async fn a_slow_reader_that_goes_on_is_not_cut() {
     }
     assert!(all > BYTES, "{all}");
     assert!(clock::now() - start > Duration::from_millis(1_200), "it was too fast to show anything");
+}
+
+/// A client with so little room that most of an answer stays with the proxy.
+async fn narrow(through: &Through) -> Client {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 * 1024).unwrap();
+    Client::over(socket.connect(through.address).await.unwrap())
+}
+
+/// What comes when so many bytes at most are read in each hundredth of a second, or none, and how it ended.
+async fn sipped(client: &mut Client, sip: usize, until: usize) -> (usize, std::io::Result<()>) {
+    let (mut all, mut piece) = (0, vec![0; sip]);
+    while all < until {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        match client.stream.read(&mut piece).await {
+            Ok(0) => return (all, Ok(())),
+            Ok(count) => all += count,
+            Err(error) => return (all, Err(error)),
+        }
+    }
+    (all, Ok(()))
+}
+
+/// Small enough for the kernel to take it at once, and too large for a narrow client.
+const HELD: usize = 100_000;
+
+#[tokio::test]
+async fn who_takes_a_trickle_of_what_the_kernel_holds_is_cut() {
+    let origin = Origin::start(|_| large(HELD)).await;
+    let trickle = |proxy: &mut ProxySettings| {
+        proxy.write_stall = Duration::from_secs(1);
+        proxy.write_rate_min = 30_000;
+    };
+    let through = Through::with(origin.address, trickle, fixed(1e4));
+    for connection in ["", "Connection: close\r\n"] {
+        let mut client = narrow(&through).await;
+        client.send(request("GET", "/", connection, "")).await;
+        let (read, ended) = sipped(&mut client, 100, HELD).await;
+        assert!(ended.is_err() && read < HELD / 2, "{connection:?}: {read} bytes, then {ended:?}");
+        eventually("nothing is kept of it", || through.proxy.connections() == 0).await;
+        // Fast enough is fast enough.
+        let mut client = narrow(&through).await;
+        client.send(request("GET", "/", connection, "")).await;
+        let (read, ended) = sipped(&mut client, 1_000, HELD).await;
+        assert!(ended.is_ok() && read >= HELD, "{connection:?}: {read} bytes, then {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_still_takes_its_answer_is_not_idle() {
+    let origin = Origin::start(|_| large(HELD)).await;
+    let idle = |proxy: &mut ProxySettings| proxy.keep_alive_idle = Duration::from_millis(300);
+    let through = Through::with(origin.address, idle, fixed(1e4));
+    let mut client = narrow(&through).await;
+    for _ in 0..2 {
+        client.send(request("GET", "/", "", "")).await;
+        let start = clock::now();
+        let (read, ended) = sipped(&mut client, 1_000, HELD).await;
+        assert!(ended.is_ok() && read >= HELD, "{read} bytes, then {ended:?}");
+        assert!(clock::now() - start > Duration::from_millis(800), "it was too fast to show anything");
+        let (rest, _) = tokio::time::timeout(Duration::from_millis(50), sipped(&mut client, 1_000, HELD))
+            .await
+            .unwrap_or((0, Ok(())));
+        assert!(rest < 1_000, "the head, and no more");
+    }
+    let start = clock::now();
+    client.rest().await;
+    assert!(clock::now() - start < Duration::from_secs(5));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 use super::super::connection::{LAST_MOMENT, drained};
 use super::super::grammar::Fault;
 use super::super::socket::Transport;
+use super::super::taking::{Ends, Least, Takes, Taking};
 use super::Limits;
 use super::body::Feed;
 use super::head::{Head, Reader};
@@ -40,8 +41,9 @@ pub(super) struct Line<'a> {
     /// How much of a body is read at once.
     piece: usize,
     pub(super) out: Out,
-    /// Since when the client takes nothing of it.
-    blocked_since: Option<Instant>,
+    /// What the client takes of what it was sent.
+    taking: Taking,
+    least: Least,
     alarm: Alarm,
     /// When to look whether a client with unread data has left.
     glance: Option<Pin<Box<Sleep>>>,
@@ -85,7 +87,8 @@ impl<'a> Line<'a> {
             idle_since: clock::now(),
             piece: PIECE_MIN,
             out: Out::default(),
-            blocked_since: None,
+            taking: Taking::default(),
+            least: Least::new(settings),
             alarm: Alarm(None),
             glance: None,
             drain: Draining { drain, waiting: None, since: None },
@@ -96,6 +99,7 @@ impl<'a> Line<'a> {
     pub(super) fn goes_on(&mut self) {
         self.is_fresh = !self.unread.is_empty();
         self.idle_since = clock::now();
+        self.taking.gives(|| self.idle_since, self.transport.written());
         self.piece = PIECE_MIN;
         self.glance = None;
         self.tidy();
@@ -163,13 +167,24 @@ impl<'a> Line<'a> {
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.tidy();
         let draining = self.drain.poll_since(cx);
-        let (due, ended) = match (self.head_since, draining) {
-            (Some(since), _) => (since + self.settings.head_timeout, Ended::HeadLate),
-            (None, Some(draining)) => (self.idle_since.max(draining) + LAST_MOMENT, Ended::Said),
-            (None, None) => (self.idle_since + self.settings.keep_alive_idle, Ended::Said),
-        };
-        ready!(self.alarm.poll(cx, due));
-        Poll::Ready(ended)
+        loop {
+            let (due, ended) = match (self.head_since, draining) {
+                (Some(since), _) => (since + self.settings.head_timeout, Ended::HeadLate),
+                (None, Some(draining)) => (self.idle_since.max(draining) + LAST_MOMENT, Ended::Said),
+                (None, None) => (self.idle_since + self.settings.keep_alive_idle, Ended::Said),
+            };
+            let look = self.taking.due(self.least).unwrap_or(due);
+            ready!(self.alarm.poll(cx, look.min(due)));
+            match self.look() {
+                Takes::TooLittle => return Poll::Ready(Ended::Stalled),
+                // It is not idle as long as it takes its answer.
+                Takes::Some if self.head_since.is_none() && draining.is_none() => {
+                    self.idle_since = clock::now();
+                }
+                Takes::Some | Takes::All if due <= clock::now() => return Poll::Ready(ended),
+                Takes::Some | Takes::All => (),
+            }
+        }
     }
 
     /// Reads more behind what is unread; none when the client has said all.
@@ -224,18 +239,46 @@ impl<'a> Line<'a> {
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         while !self.out.is_empty() {
             match self.out.poll_send(cx, &mut self.transport) {
-                Poll::Ready(Ok(_)) => self.blocked_since = None,
+                Poll::Ready(Ok(_)) => (),
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Ended::Left)),
                 Poll::Pending => {
-                    let since = *self.blocked_since.get_or_insert_with(clock::now);
-                    // Some of what the kernel took may be on its way to a slow client.
-                    let patience = self.settings.write_stall.max(self.settings.stream_idle);
-                    ready!(self.alarm.poll(cx, since + patience));
-                    return Poll::Ready(Err(Ended::Stalled));
+                    self.taking.gives(clock::now, self.given());
+                    // There is a time as long as something waits here.
+                    while let Some(due) = self.taking.due(self.least) {
+                        ready!(self.alarm.poll(cx, due));
+                        if self.look() == Takes::TooLittle {
+                            return Poll::Ready(Err(Ended::Stalled));
+                        }
+                    }
                 }
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Bytes that the client is to take, of those that wait here the first.
+    fn given(&self) -> u64 {
+        self.transport.written() + u64::from(!self.out.is_empty())
+    }
+
+    /// Does the client take what there is?
+    fn look(&mut self) -> Takes {
+        let held = self.transport.stream().and_then(Ends::of).and_then(Ends::untaken).unwrap_or_default();
+        let untaken = held + u64::from(!self.out.is_empty());
+        self.taking.look(clock::now(), self.given(), untaken, self.least)
+    }
+
+    /// Waits for the client to take its last answer; `false` when it does not. Who stops us need not wait for that: the
+    /// kernel sends what it holds without us.
+    pub(super) async fn is_taken(&mut self) -> bool {
+        loop {
+            match self.look() {
+                Takes::All => return true,
+                Takes::TooLittle => return false,
+                Takes::Some if self.is_draining() => return true,
+                Takes::Some => sleep(LOOK_AT_THE_LAST).await,
+            }
+        }
     }
 
     /// Ready when the client has closed its side, in order or by a reset, even if there is unread data before that.
@@ -327,5 +370,7 @@ const PIECE_MAX: usize = 64 * 1024;
 /// Of a body that nobody reads so much is read and forgotten, so that the connection can be kept.
 const DRAINED_MAX: usize = 64 * 1024;
 
+/// How often it is looked at whether a last answer has been taken.
+const LOOK_AT_THE_LAST: Duration = Duration::from_secs(1);
 /// How often a socket with unread data is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);

@@ -298,14 +298,9 @@ impl Download {
 /// The last of a connection.
 async fn end(mut line: Line<'_>, ended: Ended) {
     match ended {
-        Ended::Left | Ended::Stalled => return,
-        Ended::Cut { is_hidden: true } => {
-            // Only a reset tells it from a body that has come to its end.
-            if let Some(stream) = line.transport.stream() {
-                drop(stream.set_zero_linger());
-            }
-            return;
-        }
+        Ended::Left => return,
+        // The kernel need not hold what nobody takes either; and only a reset tells a hidden cut from a body's end.
+        Ended::Stalled | Ended::Cut { is_hidden: true } => return reset(&line),
         // TLS does not say goodbye: so a client sees that there is more to come.
         Ended::Cut { is_hidden: false } => (),
         Ended::HeadLate | Ended::Said => {
@@ -320,8 +315,16 @@ async fn end(mut line: Line<'_>, ended: Ended) {
             drop(timeout(LINGER, last_words).await);
         }
     }
+    let Some(stream) = line.transport.stream() else { return };
+    if !linger(stream).await && !line.is_taken().await {
+        reset(&line);
+    }
+}
+
+/// Lets the connection end with a reset.
+fn reset(line: &Line<'_>) {
     if let Some(stream) = line.transport.stream() {
-        linger(stream).await;
+        drop(stream.set_zero_linger());
     }
 }
 
