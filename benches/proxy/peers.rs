@@ -186,7 +186,7 @@ fn listens(ports: Ports, reuse: &str) -> String {
 }
 
 fn origin_servers(at: &Path, ports: Ports) -> String {
-    let body = format!("{{\"id\":1,\"name\":\"{}\"}}", "x".repeat(237));
+    let body = format!("{{\"id\":1,\"name\":\"{}\"}}", "x".repeat(238));
     let www = at.join("www");
     let www = www.display();
     format!(

@@ -79,12 +79,14 @@ impl Connected {
             let (proxy, busy) = (proxy.clone(), noted.begin());
             let mut given = Given::new(noted.clone());
             let asked = Asked::new(noted.clone());
-            async move {
+            // Boxed: it is large, and hyper moves it several times on its way to a task, and keeps its room while the
+            // answer is sent.
+            Box::pin(async move {
                 let response = proxy.serve(request, peer).await;
                 asked.answered();
                 given.gives(0);
                 Ok::<_, Departed>(response.map(|body| Held::new(body, busy, Some(given))))
-            }
+            })
         });
         let bounds = &settings.http2;
         let connection = http2::Builder::new(TokioExecutor::new())

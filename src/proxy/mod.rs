@@ -18,6 +18,7 @@ mod error;
 mod failure;
 mod forwarded;
 mod frames;
+mod gathered;
 mod grammar;
 mod h1;
 mod headers;
@@ -74,7 +75,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Instant;
 use tokio::sync::Semaphore;
 use tracked::Account;
 use traffic::{Place, Traffic};
@@ -293,8 +293,8 @@ impl Shared {
                 Ok(pass) => pass,
                 Err(refusal) => return Ok(refused(&refusal, last, account)),
             };
-            let (sent, at) = self.send(&pass, call, account).await;
-            let Learnt { report, result, at } = self.learn(sent, at, &pass, call).await;
+            // Boxed: what waits in a queue keeps no room for what it needs when it goes.
+            let Learnt { report, result, at } = Box::pin(self.send(&pass, call, account)).await;
             match (pass.settle(at, &report), result) {
                 (Verdict::Answer(flight), Ok(response)) => return Ok(Answer::theirs(response, flight)),
                 (Verdict::Answer(_), Err(error)) => return Err(error),
@@ -307,13 +307,8 @@ impl Shared {
         }
     }
 
-    /// One try at the upstream, and when it was over.
-    async fn send(
-        &self,
-        pass: &Pass,
-        call: &Call<'_>,
-        account: &mut Account,
-    ) -> (Result<Response<Arriving>, ProxyError>, Instant) {
+    /// One try at the upstream, and what it teaches.
+    async fn send(&self, pass: &Pass, call: &Call<'_>, account: &mut Account) -> Learnt {
         let Sent { response, stale } = call.client.send(&call.head, &call.replay).await;
         let now = clock::now();
         let duration = now.saturating_duration_since(pass.given());
@@ -324,7 +319,7 @@ impl Shared {
         }
         let status = response.as_ref().ok().map(Response::status);
         self.observer.attempt(&Attempt { lane, status, duration });
-        (response, now)
+        self.learn(response, now, pass, call).await
     }
 }
 

@@ -113,7 +113,9 @@ pub(super) fn add_server_timing(headers: &mut HeaderMap, queued: Duration, upstr
     line.put(", retries;desc=\"");
     line.put(itoa::Buffer::new().format(retries));
     line.put("\"");
-    if let Ok(value) = HeaderValue::from_bytes(line.written()) {
+    if let Ok(mut value) = HeaderValue::from_bytes(line.written()) {
+        // No two are alike. In HTTP/2's table of fields they would drive out those that come again.
+        value.set_sensitive(true);
         headers.append(SERVER_TIMING, value);
     }
 }

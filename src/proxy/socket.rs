@@ -3,6 +3,7 @@
 
 use super::activity::Activity;
 use super::frames::Then;
+use super::gathered::Gathered;
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -134,7 +135,7 @@ impl Transport {
 /// The stream that hyper gets for HTTP/2. What is read is noted.
 #[derive(Debug)]
 pub(super) struct Socket {
-    transport: Transport,
+    transport: Gathered<Transport>,
     /// What was read to find out the protocol.
     first: Bytes,
     activity: Activity,
@@ -145,7 +146,7 @@ pub(super) struct Socket {
 impl Socket {
     pub(super) fn new(transport: Transport, first: Bytes, activity: Activity) -> Self {
         let then = activity.read(&first);
-        Self { transport, first, activity, then }
+        Self { transport: Gathered::new(transport), first, activity, then }
     }
 }
 
@@ -172,7 +173,7 @@ impl AsyncRead for Socket {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.transport).poll_read(cx, buf))?;
+        ready!(self.transport.stream().poll_read(cx, buf))?;
         self.then = self.activity.read(buf.filled().get(before..).unwrap_or_default());
         if matches!(self.then, Then::Refuse) {
             // Nothing of it may be taken for the end of a request.
@@ -227,18 +228,6 @@ impl AsyncWrite for Transport {
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.transport).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.transport).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.transport.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
