@@ -178,7 +178,7 @@ impl Law {
             LawName::Learnt => Self::Learnt(Box::new(Announced {
                 learnt: Learnt::new(settings, prior, now),
                 ledgers: Ledgers::new(settings),
-                in_flight: InFlight::new(settings.headroom),
+                in_flight: InFlight::new(settings),
                 overload: settings.slowness.then(Overload::new),
             })),
         }
