@@ -190,6 +190,11 @@ fn forward(table: &mut Reader<'_>, config: &mut Config) {
     table.set(&mut proxy.upstream_age, "age_max", time(Duration::from_secs(1)..=DAY));
     table.set(&mut proxy.upstream_http2_idle, "http2_idle", time(BRIEF..=DAY));
     table.set(&mut proxy.upstream_http2_streams_max, "http2_streams_max", count(1..=10_000));
+    table.set(&mut proxy.upstream_http2_stream_window, "http2_stream_window", bytes(1 << 10..=16 << 20));
+    // As for clients.
+    let window = bytes(64 << 10..=256 << 20);
+    table.set(&mut proxy.upstream_http2_connection_window, "http2_connection_window", window);
+    table.set(&mut proxy.upstream_http2_head_bytes_max, "http2_head_bytes_max", bytes(4 << 10..=1 << 20));
 }
 
 fn admission(table: &mut Reader<'_>) -> Option<AdmissionSettings> {

@@ -204,6 +204,12 @@ pub struct ProxySettings {
     pub upstream_http2_idle: Duration,
     /// Requests at once on one HTTP/2 connection to the upstream, if it allows as many.
     pub upstream_http2_streams_max: usize,
+    /// Bytes of one answer's body that an HTTP/2 upstream may send before they are taken.
+    pub upstream_http2_stream_window: u32,
+    /// The same for all of a connection's bodies together.
+    pub upstream_http2_connection_window: u32,
+    /// Bytes of an answer's head over HTTP/2 as it is unpacked, 32 more for each field.
+    pub upstream_http2_head_bytes_max: u32,
     /// Routes that are told apart by their paths; further ones share the route `other`.
     pub routes_max: usize,
 }
@@ -241,6 +247,9 @@ impl Default for ProxySettings {
             upstream_age: Duration::from_mins(5),
             upstream_http2_idle: Duration::from_mins(1),
             upstream_http2_streams_max: 100,
+            upstream_http2_stream_window: 64 * 1024,
+            upstream_http2_connection_window: 1024 * 1024,
+            upstream_http2_head_bytes_max: 16 * 1024,
             routes_max: 200,
         }
     }

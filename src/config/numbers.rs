@@ -59,6 +59,9 @@ impl Config {
             ("forward.dns_stale", seconds(proxy.dns_stale)),
             ("forward.http2_idle", seconds(proxy.upstream_http2_idle)),
             ("forward.http2_streams_max", whole(proxy.upstream_http2_streams_max)),
+            ("forward.http2_stream_window", proxy.upstream_http2_stream_window.into()),
+            ("forward.http2_connection_window", proxy.upstream_http2_connection_window.into()),
+            ("forward.http2_head_bytes_max", proxy.upstream_http2_head_bytes_max.into()),
         ];
         if let Some(admission) = &self.admission {
             numbers.push(("admission.burst", admission.burst.into()));

@@ -268,12 +268,13 @@ impl Client {
 
     async fn speak_http2(&self, stream: Housed) -> Result<Line, hyper::Error> {
         let (greeting, greeted) = Greeting::new();
+        let settings = &self.shared.settings;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(HTTP2_PING_INTERVAL)
-            .initial_stream_window_size(HTTP2_STREAM_WINDOW)
-            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
-            .max_header_list_size(HTTP2_HEADER_LIST_MAX)
+            .initial_stream_window_size(settings.upstream_http2_stream_window)
+            .initial_connection_window_size(settings.upstream_http2_connection_window)
+            .max_header_list_size(settings.upstream_http2_head_bytes_max)
             .handshake(stream.greeted(greeting))
             .await?;
         Ok(Line::Http2(self.shared.pool.adopt_http2(sender, connection, greeted).await))
@@ -353,10 +354,3 @@ const KEEP_MARGIN: Duration = Duration::from_secs(1);
 
 /// How often an HTTP/2 connection with open streams is asked for a sign of life.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
-
-/// What an HTTP/2 peer may send before we have read it, for one stream and for all; RFC 9113 6.9.2's own for a stream.
-const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
-const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
-
-/// The largest response head over HTTP/2, as RFC 9113 6.5.2 counts it.
-const HTTP2_HEADER_LIST_MAX: u32 = 16 * 1024;

@@ -246,21 +246,55 @@ async fn one_stream_that_is_reset_leaves_the_connection_to_the_others() {
 }
 
 #[tokio::test]
-async fn a_head_beyond_16_kib_is_no_answer() {
-    let world = World::new(
-        |_| (),
-        |_, stream, log| {
-            log.tasks.lock().unwrap().spawn(async move {
-                let mut connection = h2::server::handshake(stream).await.unwrap();
-                while let Some(Ok((request, mut respond))) = connection.accept().await {
-                    let size = if request.uri().path() == "/0" { 20_000 } else { 10_000 };
-                    let response = Response::builder().header("x-long", "a".repeat(size)).body(()).unwrap();
-                    drop::<h2::SendStream<Bytes>>(respond.send_response(response, true).unwrap());
-                }
-            });
-        },
-    );
-    for (path, status) in [("/0", 502), ("/1", 200)] {
-        assert_eq!(ask(world.through.address, request("GET", path, "", "")).await.status, status);
+async fn a_head_beyond_its_bound_is_no_answer() {
+    for bound in [16 * 1024, 8 * 1024] {
+        let world = World::new(
+            |proxy| proxy.upstream_http2_head_bytes_max = bound,
+            move |_, stream, log| {
+                log.tasks.lock().unwrap().spawn(async move {
+                    let mut connection = h2::server::handshake(stream).await.unwrap();
+                    while let Some(Ok((request, mut respond))) = connection.accept().await {
+                        let share = if request.uri().path() == "/0" { 5 } else { 3 };
+                        let long = "a".repeat(usize::try_from(bound).unwrap() / 4 * share);
+                        let response = Response::builder().header("x-long", long).body(()).unwrap();
+                        drop::<h2::SendStream<Bytes>>(respond.send_response(response, true).unwrap());
+                    }
+                });
+            },
+        );
+        for (path, status) in [("/0", 502), ("/1", 200)] {
+            assert_eq!(ask(world.through.address, request("GET", path, "", "")).await.status, status);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_origin_sends_no_more_than_the_windows_let_out() {
+    for (stream_window, connection_window, expected) in
+        [(10_000, 1 << 20, 10_000), (1 << 20, 100_000, 100_000)]
+    {
+        let room = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&room);
+        let world = World::new(
+            |proxy| {
+                proxy.upstream_http2_stream_window = stream_window;
+                proxy.upstream_http2_connection_window = connection_window;
+            },
+            move |_, stream, log| {
+                let room = Arc::clone(&seen);
+                log.tasks.lock().unwrap().spawn(async move {
+                    let mut connection = h2::server::handshake(stream).await.unwrap();
+                    while let Some(Ok((_, mut respond))) = connection.accept().await {
+                        let mut stream: h2::SendStream<Bytes> =
+                            respond.send_response(Response::new(()), false).unwrap();
+                        stream.reserve_capacity(1 << 20);
+                        room.store(stream.capacity(), Ordering::Relaxed);
+                        stream.send_data(Bytes::new(), true).unwrap();
+                    }
+                });
+            },
+        );
+        assert_eq!(ask(world.through.address, request("GET", "/", "", "")).await.status, 200);
+        assert_eq!(room.load(Ordering::Relaxed), expected);
     }
 }
