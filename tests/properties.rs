@@ -679,6 +679,24 @@ fn a_burst_of_refusals_cuts_once() {
     assert!((pace(&lanes, now) - before / 2.0).abs() < 1e-6);
 }
 
+/// While no limit is known, a fast pace holds on average: a crowd goes by at once, as much of it as comes in 2 ms.
+#[test]
+fn a_crowd_need_not_wait_for_a_fast_pace_that_met_no_limit() {
+    for (rate, at_once) in [(100.0, 1), (1_000.0, 1), (5_000.0, 1), (10_000.0, 11), (50_000.0, 91)] {
+        let epoch = Instant::now();
+        let mut settings = settings(LawName::Learnt);
+        settings.law.start_rate = Rate::new(rate);
+        settings.queue.lane_tickets_max = 1_000;
+        let mut lanes = Lanes::new(settings, epoch);
+        let ticket = Ticket::until(epoch + Duration::from_mins(1));
+        let entered = (0..200).map(|_| lanes.enter(epoch, &key(0), ticket).unwrap());
+        let started = entered.filter(|entered| entered.started).count();
+        assert!(started.abs_diff(at_once) <= at_once / 10, "{started} of {at_once} at {rate}/s");
+        let next = lanes.poll(epoch);
+        assert!(matches!(next, Step::Wait(Some(at)) if at > epoch), "the rest waits: {next:?}");
+    }
+}
+
 /// A limit on a whole credential: its lanes start only when it grants, and a refusal that it made teaches the lanes
 /// nothing.
 #[test]

@@ -133,7 +133,9 @@ impl Node {
                 Shift::Onto(at) => self.pacer.align(earliest, at, rate),
             }
         }
-        let saved = if self.law.is_starting() { 0.0 } else { self.burst.credit_seconds(rate) };
+        let is_starting = self.law.is_starting();
+        let saved =
+            if is_starting { Burst::starting_credit_seconds(rate) } else { self.burst.credit_seconds(rate) };
         let due = self.pacer.ready_at(rate) - saved;
         // A change of phase is for the departures to come.
         if need_not { due.min(self.unshifted).max(hold) } else { due.max(hold) }
