@@ -55,7 +55,7 @@ impl Shared {
         let may_replay = |outcome| self.allows(outcome, &call.head.method) && call.replay.can_replay();
         if !may_replay(said.report.outcome) && !said.is_body_worth_reading(&parts, sign) {
             let report = self.taken(said, pass);
-            let content = Content::Coming(Bytes::new(), body);
+            let content = Content::Coming(Bytes::new(), Box::new(body));
             return Learnt { report, result: Ok(Response::from_parts(parts, content)), at };
         }
         // In a box: most answers are not waited for.
@@ -117,7 +117,7 @@ async fn gather(mut body: Arriving) -> Content {
             }
         }
     }
-    Content::Coming(bytes.freeze(), body)
+    Content::Coming(bytes.freeze(), Box::new(body))
 }
 
 /// A refusal's body is kept up to this size; a larger one is passed on instead of waited out.

@@ -10,6 +10,7 @@ mod activity;
 mod arriving;
 mod asked;
 mod body;
+mod call;
 mod classify;
 mod connection;
 mod credential;
@@ -53,32 +54,32 @@ pub use upstream::{Client, clients};
 
 use crate::config::{Config, ProxySettings};
 use crate::control::{Event, Refusal, RefusalReason, RetryReason, Ticket};
-use crate::gate::{Caller, Flight, Gate, Pass, Quotas, Verdict, clock};
-use crate::observe::{ADMISSION_QUOTA, Attempt, Observer};
+use crate::gate::{Flight, Gate, Pass, Quotas, Verdict, clock};
+use crate::observe::{Attempt, Observer};
 use arriving::Arriving;
-use body::{Budget, Replay};
+use body::Budget;
 use bytes::Bytes;
-use classify::{Classifier, Intent, Wanted};
+use call::{Call, Early};
+use classify::Classifier;
 use error::{BoxError, ErrorKind, ProxyError};
-use grammar::Fault;
 use headers::Via;
 use http::header::EXPECT;
-use http::uri::Scheme;
 use http::{Request, Response, Version};
 use http_body::Body;
 use learn::{Kept, Learnt};
 use signals::Dialects;
 use sites::Sites;
 use std::fmt;
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use tokio::sync::Semaphore;
 use tracked::Account;
-use traffic::{Place, Traffic};
-use upstream::{Outgoing, Sent};
+use traffic::Traffic;
+use upstream::Sent;
 
 /// HTTP's face: serves requests through a gate. Cheap to clone.
 #[derive(Clone)]
@@ -120,15 +121,6 @@ struct Shared {
     observer: Arc<dyn Observer>,
 }
 
-/// A request on its way: where it belongs, and what is sent, as often as it takes.
-struct Call<'a> {
-    client: &'a Client,
-    dialects: &'a Dialects,
-    head: Outgoing,
-    replay: Replay,
-    place: Place<'a>,
-}
-
 /// An answer, and whose it is.
 struct Answer {
     response: Response<Content>,
@@ -139,7 +131,8 @@ struct Answer {
 
 enum Content {
     Whole(Bytes),
-    Coming(Bytes, Arriving),
+    /// In a box: an answer goes through many hands.
+    Coming(Bytes, Box<Arriving>),
     /// All that came of a body that broke off.
     Cut(Bytes, BoxError),
 }
@@ -205,69 +198,51 @@ impl Proxy {
 
     /// Serves one request from `peer`, whatever happens: what goes wrong becomes an answer. Dropping the future gives
     /// everything back; that is how a client leaves.
-    pub async fn serve<B>(&self, request: Request<B>, peer: Peer) -> Response<Tracked>
+    ///
+    /// What can be said before anything is waited for is said in the call itself: so a request that waits keeps no room for
+    /// what it was made of, some 1 KiB.
+    pub fn serve<B>(
+        &self,
+        request: Request<B>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<Tracked>> + use<'_, B>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let version = request.version();
         let mut account = Account::new(Arc::clone(&self.shared.observer), request.method().clone());
-        let result = {
-            let mut work = pin!(self.shared.attempt(&self.clients, request, peer, &mut account));
-            std::future::poll_fn(|cx| caught(work.as_mut(), cx)).await
-        };
-        let answer = result.unwrap_or_else(|error| {
-            tracing::debug!(blame = ?error.blame(), source = ?error.source, "{error}");
-            let local = Some(respond::status_of(error.kind).1);
-            Answer { response: respond::to_error(&error).map(Content::Whole), flight: None, local }
-        });
-        finish(answer, account, version)
+        let call = caught(|| self.shared.call(&self.clients, request, peer))
+            .unwrap_or_else(|defect| Err(defect.into()));
+        async move {
+            let result = match call {
+                Err(Early::Answer(answer)) => Ok(*answer),
+                Err(Early::Error(error)) => Err(error),
+                Ok(ref call) => {
+                    let mut work = pin!(self.shared.attempt(call, &mut account));
+                    poll_fn(|cx| {
+                        caught(|| work.as_mut().poll(cx)).unwrap_or_else(|defect| Poll::Ready(Err(defect)))
+                    })
+                    .await
+                }
+            };
+            let answer = result.unwrap_or_else(|error| {
+                tracing::debug!(blame = ?error.blame(), source = ?error.source, "{error}");
+                let local = Some(respond::status_of(error.kind).1);
+                Answer { response: respond::to_error(&error).map(Content::Whole), flight: None, local }
+            });
+            finish(answer, account, version)
+        }
     }
 }
 
 impl Shared {
-    /// The life of one request, top to bottom.
-    async fn attempt<B>(
-        &self,
-        clients: &[Client],
-        request: Request<B>,
-        peer: Peer,
-        account: &mut Account,
-    ) -> Result<Answer, ProxyError>
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let (mut head, body) = request.into_parts();
-        if let Some(fault) = head.extensions.get::<Fault>() {
-            return Err((*fault).into());
-        }
-        let Wanted { site, target, place } = match self.classifier.intent(&mut head)? {
-            Intent::Forward(wanted) => wanted,
-            Intent::AnswerOptions => {
-                return Ok(Answer::ours(respond::to_options(), "proxy_internal_response"));
-            }
-        };
-        if let Some(quotas) = &self.quotas {
-            let caller = place.credential.map_or(Caller::Address(peer.address), Caller::Credential);
-            if let Err(wait) = quotas.admit(caller) {
-                return Ok(Answer::ours(respond::to_caller_over_quota(wait), ADMISSION_QUOTA));
-            }
-        }
-        let host = forwarded::host(&head, &self.settings.forwarded);
-        headers::to_upstream(&mut head.headers, head.version, &self.via)?;
-        let scheme = if peer.over_tls { Scheme::HTTPS } else { Scheme::HTTP };
-        forwarded::tell(&mut head.headers, &self.settings.forwarded, peer.address, host, &scheme);
-        let (client, dialects) = clients
-            .get(site.place)
-            .zip(self.dialects.get(site.place))
-            .ok_or_else(|| ProxyError::new(ErrorKind::Internal, "There is no client for this upstream."))?;
-        let head = Outgoing { method: head.method, target, headers: head.headers };
-        let call = Call { client, dialects, head, replay: Replay::new(body, &self.budget), place };
-        if !call.head.headers.contains_key(EXPECT) {
+    /// The life of a request from when it is known what it wants.
+    async fn attempt(&self, call: &Call<'_>, account: &mut Account) -> Result<Answer, ProxyError> {
+        if !call.head.headers.keys().any(|name| *name == EXPECT) {
             call.replay.fill().await?;
         }
-        let result = self.forward(&call, account).await;
+        let result = self.forward(call, account).await;
         // A body that broke off is why whatever followed went wrong.
         match (result, call.replay.failure()) {
             (Err(_), Some(failure)) => Err(failure),
@@ -367,15 +342,11 @@ fn finish(answer: Answer, mut account: Account, version: Version) -> Response<Tr
     Response::from_parts(parts, body)
 }
 
-/// Turns a panic into an error of this request alone. The work stays where it is: it is large, and a future that takes
-/// another keeps room for it twice.
-fn caught<T>(
-    work: Pin<&mut impl Future<Output = Result<T, ProxyError>>>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<T, ProxyError>> {
-    catch_unwind(AssertUnwindSafe(|| work.poll(cx))).unwrap_or_else(|_| {
+/// Turns a panic into an error of this request alone.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, ProxyError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
         tracing::error!("a request met a defect of Tidegate");
-        Poll::Ready(Err(ProxyError::new(ErrorKind::Internal, "Tidegate failed on this request.")))
+        ProxyError::new(ErrorKind::Internal, "Tidegate failed on this request.")
     })
 }
 

@@ -35,12 +35,8 @@ impl Tracked {
         Self { content: Content::Whole(body), broken: None, account: Some(account) }
     }
 
-    pub(super) fn coming(first: Bytes, rest: Arriving, account: Account) -> Self {
-        Self {
-            content: Content::Coming { first, rest: Box::new(rest) },
-            broken: None,
-            account: Some(account),
-        }
+    pub(super) fn coming(first: Bytes, rest: Box<Arriving>, account: Account) -> Self {
+        Self { content: Content::Coming { first, rest }, broken: None, account: Some(account) }
     }
 
     pub(super) fn cut(first: Bytes, error: BoxError, account: Account) -> Self {
