@@ -164,7 +164,7 @@ impl Present {
 fn remove_nominated(headers: &mut HeaderMap) {
     // Nearly always it says one of these, and names no field.
     let is_option = |line: &HeaderValue| matches!(line.as_bytes(), b"keep-alive" | b"close" | b"Keep-Alive");
-    if headers.get_all(CONNECTION).iter().all(is_option) {
+    if headers.iter().all(|(name, value)| *name != CONNECTION || is_option(value)) {
         return;
     }
     let nominated: Vec<HeaderName> = tokens(headers, &CONNECTION)

@@ -20,14 +20,14 @@ fn is_name(mut name: &[u8]) -> bool {
     if name.is_empty() {
         return false;
     }
-    loop {
-        name = match name {
-            [] => return true,
-            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
-            [byte, rest @ ..] if IN_NAMES.get(usize::from(*byte)).copied().unwrap_or(false) => rest,
+    let is_plain = |byte: &u8| IN_NAMES.get(usize::from(*byte)).copied().unwrap_or(false);
+    while let Some(end) = name.iter().position(|byte| !is_plain(byte)) {
+        name = match name.get(end..) {
+            Some([b'%', high, low, rest @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
             _ => return false,
         };
     }
+    true
 }
 
 /// The bytes that a name may have as they are: unreserved ones and sub-delimiters of RFC 3986, but for the comma.

@@ -168,7 +168,7 @@ impl Terms {
         let is_last = !self.keeps
             || framing == Framing::Close
             || line.is_draining()
-            || parts.headers.contains_key(CONNECTION)
+            || parts.headers.keys().any(|name| *name == CONNECTION)
             || !self.upload.may_end(line, cx);
         let after = match kept {
             _ if is_last => After::Close,

@@ -111,7 +111,9 @@ pub(super) fn head(
     out: &mut Vec<u8>,
 ) {
     status_line(parts, asked.version, out);
+    let mut has_date = false;
     for (name, value) in &parts.headers {
+        has_date |= *name == DATE;
         let is_written_below = *name == CONNECTION || *name == TRANSFER_ENCODING;
         let is_kept = match *name {
             // An answer to HEAD or a 304 tells of a body that does not follow.
@@ -123,9 +125,9 @@ pub(super) fn head(
             field(name.as_str(), value.as_bytes(), out);
         }
     }
-    // Writing to memory does not fail.
     match framing {
-        Framing::Exact(length) => drop(write!(out, "content-length: {length}\r\n")),
+        // `format!` costs five times as much.
+        Framing::Exact(length) => field("content-length", itoa::Buffer::new().format(length).as_bytes(), out),
         Framing::Chunked { .. } => field("transfer-encoding", b"chunked", out),
         Framing::Nothing | Framing::Close => (),
     }
@@ -138,7 +140,7 @@ pub(super) fn head(
             field("keep-alive", time.as_bytes(), out);
         }
     }
-    if !parts.headers.contains_key(DATE) {
+    if !has_date {
         date(out);
     }
     out.extend_from_slice(b"\r\n");

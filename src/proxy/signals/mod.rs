@@ -98,8 +98,8 @@ impl Dialects {
             Sort::Accepted | Sort::Doubtful => None,
         };
         // What comes out of a cache was true for another request, some time ago.
-        let is_fresh = headers.get(AGE).is_none_or(|age| age.as_bytes() == b"0");
-        if is_fresh && self.may_announce(&fields) {
+        let is_fresh = || headers.get(AGE).is_none_or(|age| age.as_bytes() == b"0");
+        if self.may_announce(&fields) && is_fresh() {
             self.announced(&mut fields, is_refusal, &mut limits);
             let vendors_wait = limits.wait.take();
             ietf::announced(&mut fields, is_refusal, &mut limits);
