@@ -47,8 +47,11 @@ impl Passed {
             self.known_from = self.at.pop_front();
         }
         self.known_from.get_or_insert(sent_at);
-        let place = self.at.partition_point(|at| *at <= sent_at);
-        self.at.insert(place, sent_at);
+        if self.at.back().is_none_or(|last| *last <= sent_at) {
+            self.at.push_back(sent_at);
+        } else {
+            self.at.insert(self.at.partition_point(|at| *at <= sent_at), sent_at);
+        }
     }
 
     fn is_full(&self) -> bool {

@@ -293,6 +293,9 @@ impl Lanes {
             // Tells the law that nothing waits from now on.
             lane.node.hear(now, 0);
             self.shared.rests(&lane.key, index, now);
+            if lane.queue.len() == 0 && lane.wake == f64::INFINITY {
+                return;
+            }
             f64::INFINITY
         };
         let change = lane.queue.next_change();

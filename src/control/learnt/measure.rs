@@ -181,8 +181,12 @@ fn push_bounded<T>(to: &mut VecDeque<T>, item: T, max: usize) {
 
 /// Pushes so that the order holds even when time went back.
 fn push_sorted(to: &mut VecDeque<f64>, item: f64, max: usize) {
-    let at = to.partition_point(|earlier| *earlier <= item);
-    to.insert(at, item);
+    // Nearly always it is the last: looking for its place walks through memory that nothing else has touched.
+    if to.back().is_none_or(|last| *last <= item) {
+        to.push_back(item);
+    } else {
+        to.insert(to.partition_point(|earlier| *earlier <= item), item);
+    }
     while to.len() > max {
         to.pop_front();
     }

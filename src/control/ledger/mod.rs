@@ -27,8 +27,9 @@ use super::jitter::Jitter;
 use super::law::Answer;
 use super::retry::PAUSING_SECONDS;
 use super::settings::LawSettings;
-use super::ticket::{AnnouncedView, LimitModel, LimitSource, LimitView};
-use std::collections::BTreeMap;
+use super::ticket::{AnnouncedView, LimitModel, LimitSource, LimitView, TicketHasher};
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
 /// Limits that one node keeps ledgers of; a further one takes the place of the one unseen for longest.
 const LEDGERS_MAX: usize = 8;
@@ -47,7 +48,7 @@ const SAME_END_SECONDS: f64 = 2.0;
 #[derive(Clone, Debug)]
 pub(super) struct Ledgers {
     books: Vec<Book>,
-    flying: BTreeMap<u64, f64>,
+    flying: HashMap<u64, f64, BuildHasherDefault<TicketHasher>>,
     departures: u64,
     jitter: Jitter,
     /// The API said not before this.
@@ -79,7 +80,7 @@ impl Ledgers {
     pub(super) fn new(settings: &LawSettings) -> Self {
         Self {
             books: Vec::new(),
-            flying: BTreeMap::new(),
+            flying: HashMap::default(),
             departures: 0,
             jitter: Jitter::default(),
             pause_until: None,
