@@ -102,6 +102,10 @@ async fn answer(request: Request<h2::RecvStream>, mut respond: SendResponse<Byte
             tokio::time::sleep(Duration::from_millis(50)).await;
             stream.send_reset(Reason::INTERNAL_ERROR);
         }
+        "/large" => {
+            let mut stream = respond.send_response(Response::new(()), false).unwrap();
+            stream.send_data(Bytes::from(vec![b'x'; 10_000]), true).unwrap();
+        }
         "/silent" => {
             let reason = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
             log.resets.lock().unwrap().push(reason.unwrap());
@@ -154,6 +158,13 @@ async fn a_grpc_call_passes_with_its_trailers() {
     let seen = &streams.seen()[0];
     assert_eq!((seen.headers["te"].as_bytes(), &seen.body[..]), (&b"trailers"[..], &b"\0\0\0\0\x01a"[..]));
     assert_eq!(seen.trailers, Some(map(&[("x-sum", "1")])));
+}
+
+#[tokio::test]
+async fn the_end_of_an_answer_stands_behind_its_last_piece() {
+    let streams = Streams::start();
+    let response = ask(streams.through.address, request("GET", "/large", "", "")).await;
+    assert_eq!((response.text().len(), response.whole), (10_000, true));
 }
 
 #[tokio::test]

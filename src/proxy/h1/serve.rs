@@ -277,7 +277,8 @@ impl Download {
                 Poll::Pending => return true,
                 Poll::Ready(Some(Ok(frame))) => {
                     self.is_cut = self.framing.frame(frame, &mut line.out).is_err();
-                    self.is_cut || body.is_end_stream()
+                    // Nothing can be put behind what is large.
+                    self.is_cut || (body.is_end_stream() && line.out.has_room())
                 }
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(%error, "an answer broke off");
