@@ -7,7 +7,7 @@
 
 use super::error::{BoxError, ErrorKind, ProxyError};
 use super::headers;
-use super::sending::{Invite, Sending};
+use super::sending::Sending;
 use crate::config::ProxySettings;
 use crate::gate::clock;
 use bytes::{Bytes, BytesMut};
@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -115,7 +115,7 @@ impl Replay {
             state: State::Open,
             retained: true,
             touched: false,
-            delivered: Arc::default(),
+            is_delivered: false,
             attempt: 0,
             pace: Pace::default(),
             progress: clock::now(),
@@ -155,24 +155,14 @@ impl Replay {
         }
     }
 
-    /// The body for one attempt. Earlier ones end. With an `invite` it waits to be asked for.
-    pub(super) fn start(&self, invite: Option<Invite>) -> Sending {
-        self.0.as_ref().map_or_else(Sending::nothing, |source| Sending::of(source, invite))
+    /// The body for one attempt. Earlier ones end.
+    pub(super) fn start(&self) -> Sending {
+        self.0.as_ref().map_or_else(Sending::nothing, Sending::of)
     }
 
-    /// Tells whether all of the body has been handed over to the connection of the latest attempt.
-    pub(super) fn delivery(&self) -> Delivery {
-        Delivery(self.0.as_ref().map(|source| Arc::clone(&lock(source).delivered)))
-    }
-}
-
-/// Has all of a body been handed over?
-#[derive(Debug)]
-pub(super) struct Delivery(Option<Arc<AtomicBool>>);
-
-impl Delivery {
-    pub(super) fn is_complete(&self) -> bool {
-        self.0.as_ref().is_none_or(|delivered| delivered.load(Ordering::Acquire))
+    /// Has all of the body been handed over to the connection of the latest attempt?
+    pub(super) fn is_delivered(&self) -> bool {
+        self.0.as_ref().is_none_or(|source| lock(source).is_delivered)
     }
 }
 
@@ -194,8 +184,8 @@ pub(super) struct Source {
     pub(super) retained: bool,
     /// An attempt has taken something that is not kept.
     pub(super) touched: bool,
-    /// The latest attempt has got all of it. A new flag each time: an old attempt must not set it.
-    pub(super) delivered: Arc<AtomicBool>,
+    /// The latest attempt has got all of it.
+    pub(super) is_delivered: bool,
     /// Which attempt may read; earlier ones end.
     pub(super) attempt: u32,
     pace: Pace,
@@ -281,7 +271,7 @@ impl Source {
     /// From now on only the attempt whose number this returns may read.
     pub(super) fn begin_attempt(&mut self) -> u32 {
         self.attempt += 1;
-        self.delivered = Arc::default();
+        self.is_delivered = false;
         self.seal();
         self.attempt
     }
@@ -467,7 +457,7 @@ mod tests {
                 }
                 // Attempts that were broken off somewhere; the next may follow as long as it can be replayed.
                 for frames in broken_off {
-                    let mut attempt = replay.start(None);
+                    let mut attempt = replay.start();
                     for _ in 0..frames {
                         let _frame = attempt.frame().await;
                     }
@@ -475,12 +465,12 @@ mod tests {
                         return Ok(());
                     }
                 }
-                let sent = replay.start(None).collect().await.unwrap();
+                let sent = replay.start().collect().await.unwrap();
                 prop_assert_eq!(sent.trailers(), trailers.as_ref());
                 prop_assert_eq!(&sent.to_bytes()[..], &whole[..]);
-                prop_assert!(replay.delivery().is_complete());
+                prop_assert!(replay.is_delivered());
                 if replay.can_replay() {
-                    prop_assert_eq!(&replay.start(None).collect().await.unwrap().to_bytes()[..], &whole[..]);
+                    prop_assert_eq!(&replay.start().collect().await.unwrap().to_bytes()[..], &whole[..]);
                 }
                 drop(replay);
                 prop_assert_eq!(budget.used(), 0);
@@ -494,9 +484,9 @@ mod tests {
         run(async {
             let (body, _) = pieces(&[3, 3], None);
             let replay = Replay::new(body, &budget(100, 100));
-            let mut first = replay.start(None);
+            let mut first = replay.start();
             assert!(first.frame().await.unwrap().is_ok());
-            let second = replay.start(None);
+            let second = replay.start();
             assert!(first.frame().await.unwrap().is_err());
             assert_eq!(second.collect().await.unwrap().to_bytes(), &[0, 0, 0, 1, 1, 1][..]);
         });
@@ -507,7 +497,7 @@ mod tests {
         run(async {
             let budget = budget(100, 100);
             let known = Replay::new(http_body_util::Full::new(Bytes::from_static(b"abc")), &budget);
-            assert_eq!(known.start(None).size_hint().exact(), Some(3));
+            assert_eq!(known.start().size_hint().exact(), Some(3));
             let (sender, silent) = http_body_util::channel::Channel::<Bytes, Infallible>::new(1);
             let replay = Replay::new(silent, &budget);
             assert_eq!(replay.fill().await.unwrap_err().kind, ErrorKind::BodyTimeout);

@@ -2,11 +2,13 @@
 
 use super::body::Replay;
 use super::error::{ErrorKind, ProxyError, find};
+use super::h1::Lost;
 use super::pool::Stalled;
 use super::sending::Sending;
 use crate::config::Upstream;
 use http::{Method, Request};
 use hyper::client::conn::TrySendError;
+use std::error::Error;
 
 /// Why an attempt failed, and what that says about another one.
 pub(super) struct Failed {
@@ -18,7 +20,12 @@ pub(super) struct Failed {
 }
 
 impl Failed {
-    pub(super) fn of(error: TrySendError<Request<Sending>>, kept: bool, upstream: &Upstream) -> Self {
+    /// An exchange over HTTP/1.1 was `lost`, of which nothing had left if it `is_unsent`.
+    pub(super) fn of_http1(lost: Lost, is_unsent: bool, kept: bool, upstream: &Upstream) -> Self {
+        Self { error: explain(lost, upstream), unsent: is_unsent, kept }
+    }
+
+    pub(super) fn of_http2(error: TrySendError<Request<Sending>>, kept: bool, upstream: &Upstream) -> Self {
         let unsent = error.message().is_some() || is_refused_stream(error.error());
         Self { error: explain(error.into_error(), upstream), unsent, kept }
     }
@@ -39,9 +46,9 @@ impl From<ProxyError> for Failed {
 }
 
 /// What a failed exchange with `upstream` is answered with.
-pub(super) fn explain(error: hyper::Error, upstream: &Upstream) -> ProxyError {
-    let (kind, detail) = if error.is_parse() || error.is_parse_too_large() {
-        (ErrorKind::HttpProtocol, format!("{upstream} did not answer with valid HTTP: {error}."))
+pub(super) fn explain(error: impl Error + Send + Sync + 'static, upstream: &Upstream) -> ProxyError {
+    let (kind, detail) = if let Some(Lost::Nonsense(fault)) = find::<Lost>(&error) {
+        (ErrorKind::HttpProtocol, format!("{upstream} did not answer with valid HTTP. {}", fault.detail))
     } else if find::<Stalled>(&error).is_some() {
         (
             ErrorKind::WriteTimeout,

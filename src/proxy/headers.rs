@@ -99,19 +99,6 @@ pub(super) fn trailing(trailers: &mut HeaderMap) {
     Present::of(trailers, &NOT_TRAILING).remove_from(trailers);
 }
 
-/// What an HTTP/1.1 connection wants and HTTP/2 has otherwise: one Cookie field, and TE named in Connection.
-pub(super) fn for_http1(headers: &mut HeaderMap) {
-    if headers.get_all(COOKIE).iter().nth(1).is_some() {
-        let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-            headers.insert(COOKIE, whole);
-        }
-    }
-    if headers.contains_key(TE) {
-        headers.insert(CONNECTION, HeaderValue::from_static("te"));
-    }
-}
-
 /// How long the peer keeps an idle connection, in seconds, if its Keep-Alive field says.
 pub(super) fn keep_alive_seconds(headers: &HeaderMap) -> Option<u64> {
     let fields = headers.get_all(KEEP_ALIVE).iter().filter_map(|value| value.to_str().ok());
@@ -192,7 +179,7 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Connection-level fields by name (RFC 9110 7.6.1). Trailer stays: hyper relays only announced trailers.
+/// Connection-level fields by name (RFC 9110 7.6.1). Trailer stays: it says what is relayed after the body.
 static HOP_BY_HOP: [HeaderName; 6] =
     [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
 
@@ -335,14 +322,6 @@ mod tests {
         trailing(&mut trailers);
         let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["grpc-status", "x-checksum"]);
-    }
-
-    #[test]
-    fn cookie_crumbs_become_one_field() {
-        let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2"), ("te", "trailers")]);
-        for_http1(&mut headers);
-        assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2"]);
-        assert_eq!(headers["connection"], "te");
     }
 
     #[test]

@@ -4,14 +4,9 @@ use super::body::{Failure, Source, State, lock};
 use super::error::BoxError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use tokio::sync::oneshot;
-use tokio::time::Sleep;
 
 /// The body of one attempt. Earlier attempts' bodies end with an error.
 #[derive(Debug)]
@@ -26,7 +21,6 @@ struct Run {
     remaining: Option<u64>,
     trailed: bool,
     done: bool,
-    invite: Option<Invite>,
 }
 
 impl Sending {
@@ -34,13 +28,13 @@ impl Sending {
         Self(None)
     }
 
-    pub(super) fn of(source: &Arc<Mutex<Source>>, invite: Option<Invite>) -> Self {
+    pub(super) fn of(source: &Arc<Mutex<Source>>) -> Self {
         let mut locked = lock(source);
         let attempt = locked.begin_attempt();
         let remaining = locked.length;
         drop(locked);
         let source = Arc::clone(source);
-        Self(Some(Run { source, attempt, next: 0, remaining, trailed: false, done: false, invite }))
+        Self(Some(Run { source, attempt, next: 0, remaining, trailed: false, done: false }))
     }
 }
 
@@ -50,10 +44,6 @@ impl Run {
         let mut source = lock(&source);
         if source.attempt != self.attempt {
             return Poll::Ready(Some(Err(Failure::Superseded.into())));
-        }
-        if let Some(invite) = &mut self.invite {
-            ready!(invite.poll(cx));
-            self.invite = None;
         }
         if self.done {
             return Poll::Ready(None);
@@ -112,14 +102,14 @@ impl Run {
         };
         if nothing_kept && source.trailers.is_none() && matches!(source.state, State::Ended) {
             self.done = true;
-            source.delivered.store(true, Ordering::Release);
+            source.is_delivered = true;
         }
         Frame::data(data)
     }
 
     fn trailers(&mut self, source: &mut Source) -> Option<Frame<Bytes>> {
         self.done = true;
-        source.delivered.store(true, Ordering::Release);
+        source.is_delivered = true;
         if self.trailed {
             return None;
         }
@@ -150,34 +140,6 @@ impl Body for Sending {
         match &self.0 {
             None => SizeHint::with_exact(0),
             Some(run) => run.remaining.map_or_else(SizeHint::default, SizeHint::with_exact),
-        }
-    }
-}
-
-/// Says when the upstream wants to see the body of a request with `Expect: 100-continue`.
-#[derive(Debug)]
-pub(super) struct Invite {
-    /// `None` when there will be no word: the answer came first, and then nobody wants the body.
-    asked: Option<oneshot::Receiver<()>>,
-    patience: Pin<Box<Sleep>>,
-}
-
-impl Invite {
-    /// Waits for a word on the sender, but no longer than `patience`.
-    pub(super) fn new(patience: Duration) -> (oneshot::Sender<()>, Self) {
-        let (ask, asked) = oneshot::channel();
-        (ask, Self { asked: Some(asked), patience: Box::pin(tokio::time::sleep(patience)) })
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(asked) = &mut self.asked else { return Poll::Pending };
-        match Pin::new(asked).poll(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(()),
-            Poll::Ready(Err(_)) => {
-                self.asked = None;
-                Poll::Pending
-            }
-            Poll::Pending => self.patience.as_mut().poll(cx),
         }
     }
 }

@@ -2,31 +2,33 @@
 //!
 //! # Why
 //! hyper-util's pooled client keeps idle connections for a fixed time, makes as many as it is asked for and cannot say
-//! whether a request had left when its connection died. Here a connection is kept only for as long as the origin is
+//! whether a request had left when its connection died; why HTTP/1.1 is not hyper's either stands in [`super::h1`]. Here a connection is kept only for as long as the origin is
 //! known to keep it, their number is bounded, and a request whose kept connection turns out dead is sent again once:
 //! always if nothing of it had left, else only if its method is idempotent (RFC 9110 9.2.2).
 
-use super::arriving::{Arriving, Home};
+use super::arriving::{Arriving, Coming};
 use super::body::Replay;
 use super::dial::{self, Dial, Dialled, Names, Tower};
 use super::error::{ErrorKind, ProxyError};
 use super::failure::{Failed, ends_connection, explain};
+use super::h1::Exchange;
 use super::headers;
 use super::pool::{Bounds, Greeting, Housed, Lease, NoTurn, Place, Pool, Seat, Turn};
-use super::sending::Invite;
 use super::trust::{Trust, TrustError};
 use crate::config::{Config, ProxySettings, Upstream, UpstreamSettings};
 use crate::gate::clock;
 use crate::observe::Connections;
-use http::header::{EXPECT, HOST};
+use http::header::EXPECT;
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use hyper::client::conn::{http1, http2};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use hyper::client::conn::http2;
 use hyper_util::client::legacy::connect::Connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::{Duration, Instant};
 use tokio::time::{sleep_until, timeout};
 use tower_service::Service;
 
@@ -128,15 +130,7 @@ impl Client {
     pub(super) async fn send(&self, head: &Outgoing, replay: &Replay) -> Sent {
         let mut stale = false;
         loop {
-            let attempt = self.attempt(head, replay, stale);
-            let result = tokio::select! {
-                result = attempt => result,
-                () = self.silence(replay) => Err(Failed::from(ProxyError::new(
-                    ErrorKind::ResponseTimeout,
-                    format!("{} did not answer in time. The request may have been processed.", self.shared.upstream),
-                ))),
-            };
-            match result {
+            match self.attempt(head, replay, stale).await {
                 Ok(response) => return Sent { response: Ok(response), stale },
                 Err(failed) if !stale && failed.may_retry(&head.method, replay) => stale = true,
                 Err(failed) => {
@@ -167,46 +161,30 @@ impl Client {
 
     async fn over_http1(
         &self,
-        mut lease: Lease,
+        lease: Lease,
         kept: bool,
         head: &Outgoing,
         replay: &Replay,
     ) -> Result<Response<Arriving>, Failed> {
-        let expects = head.headers.contains_key(EXPECT);
-        let (ask, invite) = if expects { Some(Invite::new(PATIENCE)).unzip() } else { (None, None) };
-        let mut request = Request::new(replay.start(invite));
-        let delivery = replay.delivery();
-        *request.method_mut() = head.method.clone();
-        *request.uri_mut() = Uri::from(head.target.clone());
-        *request.headers_mut() = head.headers.clone();
-        headers::for_http1(request.headers_mut());
-        request.headers_mut().insert(HOST, self.shared.host.clone());
-        if let Some(ask) = ask {
-            let ask = Mutex::new(Some(ask));
-            hyper::ext::on_informational(&mut request, move |response| {
-                if response.status() == StatusCode::CONTINUE
-                    && let Some(ask) = ask.lock().unwrap_or_else(PoisonError::into_inner).take()
-                {
-                    // Nobody waits any more when the body has started by itself.
-                    let _nobody_waits = ask.send(());
+        let mut exchange = Exchange::new(lease, head, &self.shared.host, replay.start());
+        let mut due = self.due();
+        let answer = poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(answer) = exchange.poll(cx) {
+                    return Poll::Ready(Some(answer));
                 }
-            });
-        }
-        let response = lease
-            .sender
-            .try_send_request(request)
-            .await
-            .map_err(|error| Failed::of(error, kept, &self.shared.upstream))?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Failed::from(ProxyError::new(
-                ErrorKind::HttpProtocol,
-                format!("{} switched protocols without being asked.", self.shared.upstream),
-            )));
-        }
-        let announced = headers::keep_alive_seconds(response.headers());
-        let keep = self.keep(announced);
+                ready!(exchange.poll_patience(due, cx));
+                let Some(later) = self.later(due, replay) else { return Poll::Ready(None) };
+                due = later;
+            }
+        })
+        .await;
+        let answer = answer
+            .ok_or_else(|| self.silent())?
+            .map_err(|lost| Failed::of_http1(lost, exchange.is_unsent(), kept, &self.shared.upstream))?;
+        let keep = |headers: &HeaderMap| self.keep(headers::keep_alive_seconds(headers));
         let patience = self.shared.settings.stream_idle;
-        Ok(response.map(|body| Arriving::new(body, Home::Lease(lease, keep, delivery), patience)))
+        Ok(exchange.finish(answer, keep).map(|coming| Arriving::new(coming, patience)))
     }
 
     async fn over_http2(
@@ -216,19 +194,23 @@ impl Client {
         head: &Outgoing,
         replay: &Replay,
     ) -> Result<Response<Arriving>, Failed> {
-        let mut request = Request::new(replay.start(None));
+        let mut request = Request::new(replay.start());
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = uri(&self.shared.upstream, head.target.clone());
         *request.headers_mut() = head.headers.clone();
         request.headers_mut().remove(EXPECT);
-        let response = seat.sender.try_send_request(request).await.map_err(|error| {
+        let answer = tokio::select! {
+            answer = seat.sender.try_send_request(request) => answer,
+            () = self.silence(replay) => return Err(self.silent().into()),
+        };
+        let response = answer.map_err(|error| {
             if ends_connection(error.error()) {
                 seat.retire();
             }
-            Failed::of(error, kept, &self.shared.upstream)
+            Failed::of_http2(error, kept, &self.shared.upstream)
         })?;
         let patience = self.shared.settings.stream_idle;
-        Ok(response.map(|body| Arriving::new(body, Home::Seat { _seat: seat }, patience)))
+        Ok(response.map(|body| Arriving::new(Coming::Stream { body, _seat: seat }, patience)))
     }
 
     /// What `making` makes, unless it takes too long.
@@ -250,8 +232,10 @@ impl Client {
         let made = async {
             let Dialled { stream, is_http2 } = self.dial().await?;
             let stream = Housed::new(stream, room, self.shared.settings.upstream_write_stall);
-            let line = if is_http2 { self.speak_http2(stream).await } else { self.speak_http1(stream).await };
-            line.map_err(|error| explain(error, &self.shared.upstream))
+            if !is_http2 {
+                return Ok(Line::Http1(self.shared.pool.adopt_http1(stream)));
+            }
+            self.speak_http2(stream).await.map_err(|error| explain(error, &self.shared.upstream))
         };
         let made = self.in_time(made).await;
         match &made {
@@ -259,11 +243,6 @@ impl Client {
             Err(_) => making.failed(),
         }
         made
-    }
-
-    async fn speak_http1(&self, stream: Housed) -> Result<Line, hyper::Error> {
-        let (sender, connection) = http1::Builder::new().max_headers(HEADERS_MAX).handshake(stream).await?;
-        Ok(Line::Http1(self.shared.pool.adopt_http1(sender, connection)))
     }
 
     async fn speak_http2(&self, stream: Housed) -> Result<Line, hyper::Error> {
@@ -303,19 +282,30 @@ impl Client {
         })
     }
 
-    /// Returns when the upstream has been silent for too long, counted from the last that the client uploaded.
+    /// When an upstream has been silent for too long that is silent from now on.
+    fn due(&self) -> Instant {
+        clock::now() + self.shared.settings.response_head_timeout
+    }
+
+    /// When it has been if not at `due`, counted from the last that the client uploaded; none if it is too late.
+    fn later(&self, due: Instant, replay: &Replay) -> Option<Instant> {
+        let later = replay.progress()? + self.shared.settings.response_head_timeout;
+        (!replay.is_delivered() && later > due).then_some(later)
+    }
+
+    /// Returns when the upstream has been silent for too long.
     async fn silence(&self, replay: &Replay) {
-        let patience = self.shared.settings.response_head_timeout;
-        let mut until = clock::now() + patience;
-        loop {
-            sleep_until(until.into()).await;
-            match replay.progress() {
-                Some(progress) if !replay.delivery().is_complete() && progress + patience > until => {
-                    until = progress + patience;
-                }
-                _ => return,
-            }
+        let mut next = Some(self.due());
+        while let Some(due) = next {
+            sleep_until(due.into()).await;
+            next = self.later(due, replay);
         }
+    }
+
+    fn silent(&self) -> ProxyError {
+        let detail =
+            format!("{} did not answer in time. The request may have been processed.", self.shared.upstream);
+        ProxyError::new(ErrorKind::ResponseTimeout, detail)
     }
 }
 
@@ -339,12 +329,6 @@ fn uri(upstream: &Upstream, target: PathAndQuery) -> Uri {
     parts.path_and_query = Some(target);
     Uri::from_parts(parts).expect("scheme, authority and path are all there")
 }
-
-/// How long to wait for 100 Continue before the body is sent all the same, as curl does.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Fields in a response's head at most.
-const HEADERS_MAX: usize = 200;
 
 /// An origin that announces more than this is not believed.
 const KEEP_SECONDS_MAX: u64 = 300;

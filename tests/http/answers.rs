@@ -1,10 +1,11 @@
 //! How answers are delimited, whatever the origin says; in which order they come, and who is still there to hear them.
 
-use super::client::{Client, ask, request};
+use super::client::{Client, ask, find, request};
 use super::origin::{Origin, Reply, Seen, ok, reply};
 use super::through::{Through, eventually};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 /// An origin that answers with these bytes and closes.
 async fn saying(answer: impl Into<Vec<u8>>) -> (Origin, Through) {
@@ -32,28 +33,153 @@ async fn a_length_beside_a_coding_is_dropped() {
 
 #[tokio::test]
 async fn answers_that_are_none_are_a_502() {
-    for answer in [
-        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nokk",
-        "HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nokk",
-        "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nok",
-        "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nok",
-        "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nok",
-        "HTTP/1.1 200 OK\r\nX Y: z\r\nContent-Length: 2\r\n\r\nok",
-        "HTTP/1.1 200 OK\r\nX: y\0z\r\nContent-Length: 2\r\n\r\nok",
-        "HTTP/1.1 200 OK\r\nno colon\r\nContent-Length: 2\r\n\r\nok",
-        "HTTP/1.1 2x0 OK\r\nContent-Length: 2\r\n\r\nok",
-        "HTTP/1.1 0 OK\r\nContent-Length: 2\r\n\r\nok",
-        "HTTP/3.7 200 OK\r\nContent-Length: 2\r\n\r\nok",
-        "200 OK\r\n\r\nok",
-        "\0\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64\r\n\r\n",
-    ] {
-        let (origin, through) = saying(answer).await;
+    let many = |line: &str, count| format!("HTTP/1.1 200 OK\r\n{}\r\nok", line.repeat(count));
+    let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "y".repeat(140_000));
+    let fields = |fields: &str| format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\nok");
+    let lines = |line: &str| format!("{line}\r\nContent-Length: 2\r\n\r\nok");
+    let answers = [
+        // Lengths and codings that leave a choice.
+        fields("Content-Length: 2\r\nContent-Length: 3"),
+        fields("Content-Length: 2, 3"),
+        fields("Content-Length: 2, 2"),
+        fields("Content-Length: x"),
+        fields("Content-Length:"),
+        fields("Content-Length: -1"),
+        fields("Content-Length: +2"),
+        fields("Content-Length: 0x2"),
+        fields("Content-Length: 99999999999999999999"),
+        fields("Transfer-Encoding: gzip, chunked"),
+        fields("Transfer-Encoding: chunked, chunked"),
+        fields("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
+        fields("Transfer-Encoding: identity\r\nContent-Length: 2"),
+        fields("Transfer-Encoding: xchunked"),
+        fields("Transfer-Encoding: \"chunked\""),
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n".to_owned(),
+        // Fields that are none.
+        fields("X Y: z\r\nContent-Length: 2"),
+        fields("X: y\0z\r\nContent-Length: 2"),
+        fields("X: y\rz\r\nContent-Length: 2"),
+        fields("X: y\nContent-Length: 2"),
+        fields("X: y\r\n folded: z\r\nContent-Length: 2"),
+        fields(" X: y\r\nContent-Length: 2"),
+        fields("Content-Length : 2"),
+        fields("no colon\r\nContent-Length: 2"),
+        fields(": nameless\r\nContent-Length: 2"),
+        fields("X\u{e9}: y\r\nContent-Length: 2"),
+        // Beginnings that are none.
+        lines("HTTP/1.1 2x0 OK"),
+        lines("HTTP/1.1 0 OK"),
+        lines("HTTP/1.1 20 OK"),
+        lines("HTTP/1.1 2000 OK"),
+        lines("HTTP/1.1 099 OK"),
+        lines("HTTP/1.1  200 OK"),
+        lines("HTTP/1.1\t200 OK"),
+        lines("HTTP/1.1 200 O\0K"),
+        lines("HTTP/1.1"),
+        lines("HTTP/1.2 200 OK"),
+        lines("HTTP/3.7 200 OK"),
+        lines("HTTP/11 200 OK"),
+        lines("http/1.1 200 OK"),
+        lines("ICY 200 OK"),
+        lines("\r\nHTTP/1.1 200 OK"),
+        "200 OK\r\n\r\nok".to_owned(),
+        "HTTP/1.1 200 OK\nContent-Length: 2\n\nok".to_owned(),
+        "<html>no end of line".to_owned(),
+        "\0\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64\r\n\r\n".to_owned(),
+        // More than there may be.
+        many("X: y\r\n", 201),
+        long,
+        format!("{}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 102 P\r\n\r\n".repeat(101)),
+    ];
+    for answer in answers {
+        let (origin, through) = saying(answer.clone()).await;
         let response = ask(through.address, request("POST", "/", "", "abc")).await;
-        assert_eq!(response.status, 502, "{answer}: {response:?}");
+        let start = answer.get(..60).unwrap_or(&answer);
+        assert_eq!(response.status, 502, "{start:?}: {response:?}");
         let said = response.field("proxy-status").unwrap();
-        assert!(said.starts_with("tidegate; error=http_protocol_error; "), "{answer}: {said}");
-        assert_eq!(origin.seen().len(), 1, "{answer}: it is not asked again");
+        assert!(said.starts_with("tidegate; error=http_protocol_error; "), "{start:?}: {said}");
+        assert_eq!(origin.seen().len(), 1, "{start:?}: it is not asked again");
     }
+}
+
+#[tokio::test]
+async fn a_body_that_is_none_is_not_whole() {
+    let chunked = |body: &str| format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+    let long = format!("3;x={}\r\nabc\r\n0\r\n\r\n", "y".repeat(20_000));
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc".to_owned(),
+        chunked("3\r\nabc\r\n"),
+        chunked("3\r\nabc\r\n0\r\n"),
+        chunked("3\r\nabc\r\n0\r\nX: y\r\n"),
+        chunked("3\r\nabcd\r\n0\r\n\r\n"),
+        chunked("3\nabc\n0\n\n"),
+        chunked("0x3\r\nabc\r\n0\r\n\r\n"),
+        chunked("-3\r\nabc\r\n0\r\n\r\n"),
+        chunked("3 \r\nabc\r\n0\r\n\r\n"),
+        chunked("\r\n3\r\nabc\r\n0\r\n\r\n"),
+        chunked("ffffffffffffffff\r\nabc"),
+        chunked("00000000000000003\r\nabc\r\n0\r\n\r\n"),
+        chunked("3;=\r\nabc\r\n0\r\n\r\n"),
+        chunked("3\r\nabc\r\n0\r\nno colon\r\n\r\n"),
+        chunked("3\r\nabc\r\n0\r\nX : y\r\n\r\n"),
+        chunked(&format!("3\r\nabc\r\n0\r\n{}\r\n", "X: y\r\n".repeat(201))),
+        chunked(&long),
+    ] {
+        let (origin, through) = saying(answer.clone()).await;
+        let response = ask(through.address, request("GET", "/", "", "")).await;
+        assert!(!response.whole, "{answer:?}: {response:?}");
+        assert_eq!(origin.seen().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_is_said_twice_alike_is_one() {
+    let (_origin, through) =
+        saying("HTTP/1.1 200 OK\r\nContent-Length: 2\r\ncontent-length: 2\r\n\r\nok").await;
+    let mut client = Client::connect(through.address).await;
+    // What a HEAD is answered with passes as it is.
+    let (status, fields) = client.send(request("HEAD", "/", "", "")).await.head().await;
+    let lengths: Vec<_> = fields.iter().filter(|(name, _)| name == "content-length").collect();
+    assert_eq!((status, lengths.len()), (200, 1), "{fields:?}");
+    assert_eq!(ask(through.address, request("GET", "/", "", "")).await.text(), "ok");
+}
+
+#[tokio::test]
+async fn an_answer_and_its_request_may_pass_each_other() {
+    const SIZE: usize = 6_000_000;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let through = Through::to(listener.local_addr().unwrap());
+    let origin = async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = vec![0; 1_024];
+        let first = stream.read(&mut head).await.unwrap();
+        let at = find(&head[..first], b"\r\n\r\n").unwrap() + 4;
+        let (mut from, mut to) = stream.split();
+        let answer = async {
+            to.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes())
+                .await
+                .unwrap();
+            to.write_all(&vec![b'a'; SIZE]).await.unwrap();
+        };
+        let read = async {
+            let mut left = SIZE - (first - at);
+            let mut bytes = vec![0; 65_536];
+            while left > 0 {
+                left -= from.read(&mut bytes).await.unwrap();
+            }
+        };
+        tokio::join!(answer, read);
+    };
+    // A client that listens only when it has said all.
+    let client = async {
+        let mut client = Client::connect(through.address).await;
+        client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n")).await;
+        client.send(vec![b'x'; SIZE]).await;
+        client.response().await
+    };
+    let both = async { tokio::join!(origin, client) };
+    let ((), response) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("neither waits");
+    assert_eq!((response.status, response.body.len(), response.whole), (200, SIZE, true));
 }
 
 #[tokio::test]

@@ -54,12 +54,12 @@ const ROWS: &[Row] = &[
     // --- where answers end
     row(31, "an answer that breaks off is seen to: a close over HTTP/1.1, a reset over HTTP/2", &["intermediary::truncation_and_nonsense_are_never_a_clean_end", "http2::a_truncated_upstream_body_resets_the_stream_alone", "streams::a_reset_within_an_answer_is_seen_in_either_protocol"]),
     row(32, "a length beside a coding in an answer is dropped", &["answers::a_length_beside_a_coding_is_dropped"]),
-    row(33, "answers that are none: 502", &["answers::answers_that_are_none_are_a_502"]),
+    row(33, "answers that are none: 502", &["answers::answers_that_are_none_are_a_502", "answers::a_length_that_is_said_twice_alike_is_one", "answers::a_body_that_is_none_is_not_whole"]),
     row(34, "bytes after an answer are nobody's", &["answers::bytes_after_an_answer_are_nobody_s"]),
     row(35, "HEAD, 204 and 304 have no body and keep their fields", &["answers::answers_without_a_body_keep_their_fields_and_their_connection", "replay::a_refused_head_is_answered_without_a_body"]),
     row(36, "HTTP/1.0 clients get no chunks, and the origin hears HTTP/1.1", &["intermediary::http10_is_understood_and_http11_is_spoken"]),
     row(37, "pipelined requests are answered in their order", &["answers::pipelined_requests_are_answered_in_their_order", "hostile::a_refused_head_waits_for_its_turn_and_ends_the_connection"]),
-    row(38, "an answer may come before the upload has ended", &["answers::an_answer_may_come_before_the_upload_has_ended"]),
+    row(38, "an answer may come before the upload has ended", &["answers::an_answer_may_come_before_the_upload_has_ended", "answers::an_answer_and_its_request_may_pass_each_other"]),
     row(39, "a client that closes its half has left: a choice, told in src/proxy/mod.rs", &["answers::a_client_that_closes_its_half_has_left"]),
     row(40, "a kept connection that died: GET and PUT once more, POST never (RFC 9110 9.2.2)", &["stale::a_get_is_sent_again_on_a_new_connection", "stale::a_put_is_sent_again_with_its_body", "stale::a_post_that_may_have_arrived_is_not_sent_again"]),
     // --- what passes
@@ -72,7 +72,7 @@ const ROWS: &[Row] = &[
     row(47, "425 is relayed; no early data is taken or sent (RFC 8470)", &["untouched::too_early_is_an_answer_and_nothing_is_sent_again", "secure::sessions_are_resumed_without_early_data"]),
     // --- HTTP/2
     row(48, "names in lower case, no fields of a connection, TE for trailers alone, no CR, LF or NUL, lengths that match (RFC 9113 8.2)", &["translation::heads_that_http1_would_say_otherwise_do_not_pass", "translation::bodies_and_trailers_that_lie_do_not_pass", "rules::what_is_wrong_ends_its_stream_or_its_connection"]),
-    row(49, "cookie crumbs become one field towards HTTP/1.1 (RFC 9113 8.2.3)", &["http2::requests_over_http2_reach_an_http1_upstream", "proxy/headers::cookie_crumbs_become_one_field"]),
+    row(49, "cookie crumbs become one field towards HTTP/1.1 (RFC 9113 8.2.3)", &["http2::requests_over_http2_reach_an_http1_upstream", "proxy/h1/ask::a_head_says_where_and_how_long_and_what_the_client_said"]),
     row(50, ":authority and Host agree, and are hosts (RFC 9113 8.3.1)", &["translation::fields_that_name_no_request_do_not_pass", "proxy/classify::http2_names_any_authority_once"]),
     row(51, "CONNECT is refused in both protocols", &["intermediary::absolute_form_is_served_for_the_upstream_alone", "translation::fields_that_name_no_request_do_not_pass"]),
     row(52, "a reset of one side becomes one of the other; a refused stream is sent again", &["streams::a_refused_stream_is_sent_again_and_another_reset_is_not", "streams::a_reset_within_an_answer_is_seen_in_either_protocol", "streams::a_client_that_leaves_resets_its_stream_at_the_origin", "http2::a_reset_stream_cancels_its_upstream_request"]),

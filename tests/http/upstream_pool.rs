@@ -2,6 +2,7 @@
 
 use super::client::{self, ask, request};
 use super::origin::{Origin, Reply, ok};
+use super::paused::Handing;
 use super::through::{Through, eventually, fixed};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +10,8 @@ use std::time::Duration;
 use tidegate::config::{Config, ProxySettings};
 use tidegate::observe::{ClosedBy, Connections};
 use tidegate::proxy::{Client, clients};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// A proxy to `origin`, and a view of its connections.
@@ -150,6 +153,34 @@ async fn idle_connections_are_closed_in_time_and_beyond_their_number_at_once() {
     assert_eq!(pooled.closed(ClosedBy::Room), 3);
     eventually("none is kept", || pooled.connections().open == 0).await;
     assert_eq!(pooled.closed(ClosedBy::Idle), 2);
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_ends_or_says_something_is_closed_at_once() {
+    let (hand, mut taken) = mpsc::unbounded_channel();
+    let hand = move |theirs| hand.send(theirs).unwrap();
+    let hand = Handing { hand, room: 64 * 1024, is_http2: false };
+    let mut config = Config::new("http://origin.test".parse().unwrap());
+    config.lanes = fixed(10_000.0);
+    config.proxy.pool_idle = Duration::from_mins(1);
+    let client = Client::with_connector(hand, &config.default_upstream().address, &config.proxy);
+    let pooled = Pooled { through: Through::over(&config, vec![client.clone()]), clients: vec![client] };
+    for (count, last) in [(1, ""), (2, "x")] {
+        let serve = async {
+            let mut stream: DuplexStream = taken.recv().await.unwrap();
+            assert!(stream.read(&mut [0; 1_024]).await.unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            stream
+        };
+        let (mut stream, response) = tokio::join!(serve, pooled.get("/"));
+        assert_eq!(response.text(), "ok");
+        assert_eq!(pooled.connections().idle, 1);
+        // Either has to be noticed while nobody asks for the connection.
+        stream.write_all(last.as_bytes()).await.unwrap();
+        let _kept = (!last.is_empty()).then_some(stream);
+        eventually("it is closed", || pooled.connections().open == 0).await;
+        assert_eq!(pooled.closed(ClosedBy::Upstream), count);
+    }
 }
 
 #[tokio::test]

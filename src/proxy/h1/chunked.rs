@@ -119,15 +119,10 @@ pub(super) fn take(left: &mut u64, bytes: &mut BytesMut) -> Option<Bytes> {
     Some(if count <= COPIED { Bytes::copy_from_slice(&data) } else { data.freeze() })
 }
 
-const LINE_LONG: Fault = bad("A chunk's first line is longer than [listen] chunk_line_bytes_max allows.");
-const TRAILERS_LONG: Fault = Fault {
-    kind: ErrorKind::FieldsTooLarge,
-    detail: "The trailers are longer than [listen] head_bytes_max allows.",
-};
-const TRAILERS_MANY: Fault = Fault {
-    kind: ErrorKind::FieldsTooLarge,
-    detail: "There are more trailers than [listen] fields_max allows.",
-};
+const LINE_LONG: Fault = bad("A chunk's first line is too long.");
+const TRAILERS_LONG: Fault = Fault { kind: ErrorKind::FieldsTooLarge, detail: "The trailers are too long." };
+const TRAILERS_MANY: Fault =
+    Fault { kind: ErrorKind::FieldsTooLarge, detail: "There are too many trailers." };
 const COPIED: usize = 1_024;
 
 #[cfg(test)]

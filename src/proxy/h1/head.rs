@@ -7,8 +7,8 @@
 use super::super::error::ErrorKind;
 use super::super::grammar::{self, Fault, TOKENS_MANY, TYPES_MANY, bad};
 use super::Limits;
+use super::fields::{Fields, TooMuch, has_token};
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri, Version};
 use std::mem::replace;
 use std::ops::Range;
@@ -22,7 +22,7 @@ pub(super) struct Reader {
     scanned: usize,
     blanks: usize,
     line: Option<RequestLine>,
-    fields: Vec<Field>,
+    fields: Fields,
     head: Traits,
 }
 
@@ -32,9 +32,6 @@ struct RequestLine {
     target: Range<usize>,
     version: Version,
 }
-
-/// A field's name and value, as places in the head.
-type Field = (Range<usize>, Range<usize>);
 
 /// What the fields say of the message itself.
 #[expect(clippy::struct_excessive_bools, reason = "each is a yes or no of its own")]
@@ -144,18 +141,9 @@ impl Reader {
     }
 
     fn field(&mut self, line: &[u8], from: usize, limits: &Limits) -> Result<(), Fault> {
-        if self.fields.len() >= limits.fields {
-            return Err(FIELDS_MANY);
-        }
-        let (name, value) = grammar::field(line)?;
+        let (name, value) = self.fields.push(line, from, limits.fields, &TOO_MUCH)?;
         let is_one_zero = self.line.as_ref().is_some_and(|line| line.version == Version::HTTP_10);
-        let said = line.get(value.clone()).unwrap_or_default();
-        self.head.field(line.get(name.clone()).unwrap_or_default(), said, is_one_zero)?;
-        if self.fields.is_empty() {
-            self.fields.reserve(FIELDS_USUAL);
-        }
-        self.fields.push((from + name.start..from + name.end, from + value.start..from + value.end));
-        Ok(())
+        self.head.field(name, value, is_one_zero)
     }
 
     /// Makes a request of the lines, whose values are slices of one copy of the head.
@@ -167,14 +155,7 @@ impl Reader {
         let mut request = Request::new(());
         *request.uri_mut() = Uri::from_maybe_shared(head.slice(target))
             .map_err(|_| bad("The request target is not of a form that this method has."))?;
-        let mut headers = HeaderMap::with_capacity(self.fields.len());
-        for (name, value) in self.fields.drain(..) {
-            let name = head.get(name).and_then(|name| HeaderName::from_bytes(name).ok());
-            let value = HeaderValue::from_maybe_shared(head.slice(value)).ok();
-            let (name, value) = name.zip(value).ok_or(HEAD_LONG)?;
-            headers.try_append(name, value).map_err(|_| FIELDS_MANY)?;
-        }
-        *request.headers_mut() = headers;
+        *request.headers_mut() = self.fields.take(&head, &TOO_MUCH)?;
         let length = match (traits.chunked, traits.length) {
             (true, Some(_)) => {
                 return Err(bad("A request has a Content-Length or a Transfer-Encoding, not both."));
@@ -239,11 +220,6 @@ impl Traits {
     }
 }
 
-/// Is `token` in a comma-separated list?
-fn has_token(list: &[u8], token: &[u8]) -> bool {
-    list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
-}
-
 /// Does an unfinished request line have its method, so that it is its target that is long?
 fn has_method(line: &[u8]) -> bool {
     line.iter().take(METHOD_USUAL).any(|byte| *byte == b' ')
@@ -266,21 +242,23 @@ const TARGET_LONG: Fault = Fault {
     kind: ErrorKind::TargetTooLong,
     detail: "The request target is longer than [listen] head_bytes_max allows.",
 };
-const FIELDS_MANY: Fault = Fault {
-    kind: ErrorKind::FieldsTooLarge,
-    detail: "There are more fields than [listen] fields_max allows.",
+const TOO_MUCH: TooMuch = TooMuch {
+    bytes: HEAD_LONG,
+    fields: Fault {
+        kind: ErrorKind::FieldsTooLarge,
+        detail: "There are more fields than [listen] fields_max allows.",
+    },
 };
 /// Empty lines before a request line.
 const BLANKS_MAX: usize = 4;
 /// No method is longer, or else it is looked at as a head that is too long.
 const METHOD_USUAL: usize = 32;
-/// Room for so many fields is made at once.
-const FIELDS_USUAL: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::super::cuts;
     use super::*;
+    use http::HeaderValue;
     use proptest::prelude::*;
 
     const LIMITS: Limits = Limits { head_bytes: 1_000, fields: 100, chunk_line_bytes: 100 };

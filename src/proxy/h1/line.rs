@@ -9,6 +9,7 @@ use super::super::grammar::Fault;
 use super::super::socket::Transport;
 use super::super::taking::{Ends, Least, Takes, Taking};
 use super::Limits;
+use super::alarm::Alarm;
 use super::body::Feed;
 use super::head::{Head, Reader};
 use super::out::Out;
@@ -22,7 +23,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, Interest, ReadBuf};
 use tokio::sync::watch;
-use tokio::time::{Sleep, sleep, sleep_until};
+use tokio::time::{Sleep, sleep};
 
 /// One connection.
 pub(super) struct Line<'a> {
@@ -89,7 +90,7 @@ impl<'a> Line<'a> {
             out: Out::default(),
             taking: Taking::default(),
             least: Least::new(settings),
-            alarm: Alarm(None),
+            alarm: Alarm::default(),
             glance: None,
             drain: Draining { drain, waiting: None, since: None },
         }
@@ -318,27 +319,6 @@ fn look(reader: &mut Reader, bytes: &[u8], limits: &Limits) -> Option<(Found, us
         Ok(Some((head, length))) => Some((Ok(head), length)),
         Ok(None) => None,
         Err(fault) => Some((Err((fault, reader.method().cloned())), bytes.len())),
-    }
-}
-
-/// A timer that is set anew only when it has to ring earlier than it would: most of what it is for never comes.
-struct Alarm(Option<Pin<Box<Sleep>>>);
-
-impl Alarm {
-    /// Ready when `due` has come.
-    fn poll(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
-        let due = due.into();
-        loop {
-            let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(due)));
-            if sleep.deadline() > due {
-                sleep.as_mut().reset(due);
-            }
-            ready!(sleep.as_mut().poll(cx));
-            if sleep.deadline() >= due {
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(due);
-        }
     }
 }
 

@@ -1,26 +1,44 @@
-//! HTTP/1.1 to clients (RFC 9112): one task for each connection, and nothing that an idle one keeps.
+//! HTTP/1.1 to clients and to upstreams (RFC 9112): one task for each client's connection, none for an upstream's, and
+//! nothing that an idle one keeps.
 //!
 //! # Why not hyper
 //! hyper takes what leaves a choice, so that every message had to be measured by the grammar before it was parsed once
 //! more; its own refusals say neither why nor whose they are; it has one timer for a slow head and an idle connection;
 //! and each connection keeps its buffers. Here a head is read once, where it came, and its fields are slices of one copy
-//! of it; a body that came with its head is just bytes; an answer that is there whole leaves in one call. What hyper
-//! is good at, HTTP/2 and the client's side, stays with it.
+//! of it; a body that came with its head is just bytes; an answer that is there whole leaves in one call.
+//!
+//! Towards upstreams hyper has a task for each connection, which is told of each request by a channel and tells of its
+//! answer by another, and it wants a head of its own, which costs a copy of the map. Here the request's own future sends
+//! and reads: 38,840 user instructions a request instead of 49,567 (callgrind: 6,000 requests of 256 B, 100 connections,
+//! one shard). What hyper is good at, HTTP/2, stays with it.
 //!
 //! # Parts
-//! `head` and `chunked` read, `write` writes, `out` gathers what is to be sent: all without I/O. `body` is where a
-//! request's reader and its connection meet, `line` is the connection with its clocks, `serve` what happens on it.
+//! `head`, `answer`, `fields` and `chunked` read, `write` and `ask` write, `out` gathers what is to be sent: all without
+//! I/O. Clients: `body` is where a request's reader and its connection meet, `line` is the connection with its clocks,
+//! `serve` what happens on it. Upstreams: `link` is the connection, `exchange` a request and the head of its answer,
+//! `download` the rest of that.
 
+mod alarm;
+mod answer;
+mod ask;
 mod body;
 mod chunked;
 mod date;
+mod download;
+mod exchange;
+mod fields;
 mod head;
 mod line;
+mod link;
 mod out;
 mod serve;
 mod trial;
 mod write;
 
+pub(super) use alarm::Alarm;
+pub(super) use download::Download;
+pub(super) use exchange::{Exchange, Lost};
+pub(super) use link::Link;
 pub(super) use serve::serve;
 pub use trial::Trial;
 

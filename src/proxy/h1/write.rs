@@ -162,7 +162,7 @@ fn fields_of(fields: &HeaderMap, out: &mut Vec<u8>) {
     }
 }
 
-fn field(name: &str, value: &[u8], out: &mut Vec<u8>) {
+pub(super) fn field(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

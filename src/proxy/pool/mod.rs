@@ -2,7 +2,8 @@
 //!
 //! # Why
 //! A pool belongs to one shard, so that its lock is never fought over, and a request takes a connection out of it and
-//! puts it back without a task or a channel in between. Of HTTP/1.1 connections the one that was used last is used
+//! puts it back without a task or a channel in between: what is idle shares one waker, and the sweep looks at all of it
+//! when that has heard something. Of HTTP/1.1 connections the one that was used last is used
 //! first: what a burst has left over grows old and is closed. An HTTP/2 connection serves as many requests as its peer
 //! allows before another one is made.
 //!
@@ -24,11 +25,13 @@ pub(super) use place::Place;
 use crate::config::ProxySettings;
 use crate::gate::clock;
 use crate::observe::ClosedBy;
+use http1::Ear;
 use http2::Line;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{timeout, timeout_at};
 use view::Counts;
 
@@ -37,8 +40,9 @@ use view::Counts;
 pub(super) struct Pool {
     state: Mutex<State>,
     bounds: Bounds,
-    /// Something has to be closed earlier than the sweep thinks.
-    earlier: Notify,
+    ear: Arc<Ear>,
+    /// Tells it.
+    noise: Waker,
 }
 
 /// How much there may be of what.
@@ -136,16 +140,19 @@ impl Pool {
             made: 0,
             counts: Counts::default(),
         };
-        Self { state: Mutex::new(state), bounds, earlier: Notify::new() }
+        let ear = Arc::new(Ear::default());
+        let noise = ear.waker();
+        Self { state: Mutex::new(state), bounds, ear, noise }
     }
 
     /// A connection, or room to make one; waits for it if need be. With `anew`, it is none that was idle: such a one
     /// has just turned out dead.
     pub(super) async fn turn(self: &Arc<Self>, anew: bool) -> Result<Turn, NoTurn> {
+        let mut over = Over::default();
         let told = {
             let mut state = self.lock();
             if state.waiting.is_empty()
-                && let Some(turn) = self.at_hand(&mut state, anew)
+                && let Some(turn) = self.at_hand(&mut state, anew, &mut over)
             {
                 return Ok(turn);
             }
@@ -160,6 +167,7 @@ impl Pool {
             state.waiting.push_back(Waiter { tell, anew });
             told
         };
+        drop(over);
         // Those in front may all have left.
         self.serve();
         if let Ok(Ok(turn)) = timeout(self.bounds.patience, told).await {
@@ -169,13 +177,13 @@ impl Pool {
         Err(NoTurn::Late)
     }
 
-    /// What there is for the next request, if there is anything.
-    fn at_hand(self: &Arc<Self>, state: &mut State, anew: bool) -> Option<Turn> {
+    /// What there is for the next request, if there is anything. What is not good any more goes to `over`.
+    fn at_hand(self: &Arc<Self>, state: &mut State, anew: bool, over: &mut Over) -> Option<Turn> {
         if let Some(seat) = self.seat(state) {
             state.counts.reused += 1;
             return Some(Turn::Seat(seat));
         }
-        if !anew && let Some(lease) = state.last_used() {
+        if !anew && let Some(lease) = state.last_used(over) {
             state.counts.reused += 1;
             return Some(Turn::Lease(lease));
         }
@@ -184,7 +192,7 @@ impl Pool {
         }
         if anew && !state.idle.is_empty() {
             // Its place comes to whoever waits as soon as it is closed.
-            state.idle.remove(0).lease.close(ClosedBy::Room);
+            over.push(state.idle.remove(0), ClosedBy::Room);
         }
         None
     }
@@ -192,11 +200,12 @@ impl Pool {
     /// Gives those who wait what there is for them.
     fn serve(self: &Arc<Self>) {
         loop {
+            let mut over = Over::default();
             let (waiter, turn) = {
                 let mut state = self.lock();
                 while state.waiting.pop_front_if(|waiter| waiter.tell.is_closed()).is_some() {}
                 let Some(anew) = state.waiting.front().map(|waiter| waiter.anew) else { return };
-                let Some(turn) = self.at_hand(&mut state, anew) else { return };
+                let Some(turn) = self.at_hand(&mut state, anew, &mut over) else { return };
                 let waiter = state.waiting.pop_front();
                 (waiter, turn)
             };
@@ -211,23 +220,18 @@ impl Pool {
     fn put(self: &Arc<Self>, lease: Lease, until: Instant) {
         let (until, then) =
             if until < lease.end { (until, ClosedBy::Idle) } else { (lease.end, ClosedBy::Age) };
+        let idle = Idle { lease, until, then };
+        let mut over = Over::default();
         self.change(|state| {
             if until <= clock::now() {
-                lease.close(then);
+                over.push(idle, then);
             } else if state.idle.len() < self.bounds.idle_max || !state.waiting.is_empty() {
-                state.idle.push(Idle { lease, until, then });
+                state.idle.push(idle);
                 self.watch(state, until);
             } else {
-                lease.close(ClosedBy::Room);
+                over.push(idle, ClosedBy::Room);
             }
         });
-    }
-
-    /// An HTTP/1.1 connection has ended.
-    fn ended(&self, id: u64, by: ClosedBy) {
-        let mut state = self.lock();
-        state.idle.retain(|idle| idle.lease.id != id);
-        state.counts.closed(by);
     }
 
     /// Sees to it that what is idle until `end` is closed then.
@@ -235,11 +239,11 @@ impl Pool {
         match state.sweep {
             None => {
                 state.sweep = Some(end);
-                spawn(sweep(Arc::downgrade(self), end));
+                spawn(sweep(Arc::downgrade(self), Arc::clone(&self.ear), end));
             }
             Some(next) if end + SWEEP_PERIOD_MIN < next => {
                 state.sweep = Some(end);
-                self.earlier.notify_one();
+                self.ear.earlier.notify_one();
             }
             Some(_) => (),
         }
@@ -248,9 +252,11 @@ impl Pool {
     /// Closes what has been idle for long enough; returns when to look again, if there is anything left to look after.
     fn close_idle(&self) -> Option<Instant> {
         let now = clock::now();
+        let mut over = Over::default();
         let mut state = self.lock();
         for old in state.idle.extract_if(.., |idle| idle.until <= now) {
-            old.lease.close(old.then);
+            let then = old.then;
+            over.push(old, then);
         }
         let State { lines, counts, .. } = &mut *state;
         for old in lines.extract_if(.., |line| line.end(self.bounds.http2_idle).0 <= now) {
@@ -281,16 +287,20 @@ impl Pool {
 
 impl State {
     /// The connection that was used last, if it is still good; what is not is closed.
-    fn last_used(&mut self) -> Option<Lease> {
+    fn last_used(&mut self, over: &mut Over) -> Option<Lease> {
         if self.idle.is_empty() {
             return None;
         }
         let now = clock::now();
-        while let Some(Idle { lease, until, then }) = self.idle.pop() {
-            if until <= now {
-                lease.close(then);
-            } else if lease.sender.is_ready() {
-                return Some(lease);
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Some(mut idle) = self.idle.pop() {
+            if idle.until <= now {
+                let then = idle.then;
+                over.push(idle, then);
+            } else if idle.lease.link().is_quiet(&mut cx) {
+                return Some(idle.lease);
+            } else {
+                over.push(idle, ClosedBy::Upstream);
             }
         }
         None
@@ -305,20 +315,39 @@ impl State {
     }
 }
 
-/// Closes what has been idle for long enough, for the first time at `next`, until nothing is left that could be.
-async fn sweep(pool: Weak<Pool>, mut next: Instant) {
-    while let Some(pool) = pool.upgrade() {
-        if timeout_at(next.into(), pool.earlier.notified()).await.is_ok() {
+/// Connections that are not used any more. They are closed when this is dropped, which is not done under the lock: their
+/// ends take it again.
+#[derive(Debug, Default)]
+struct Over(Vec<Lease>);
+
+impl Over {
+    fn push(&mut self, idle: Idle, by: ClosedBy) {
+        let mut lease = idle.lease;
+        lease.ended(by);
+        self.0.push(lease);
+    }
+}
+
+/// Closes what has been idle for long enough, for the first time at `next`, until nothing is left that could be; what the
+/// upstream closes meanwhile, at once.
+async fn sweep(pool: Weak<Pool>, ear: Arc<Ear>, mut next: Instant) {
+    loop {
+        let is_earlier = timeout_at(next.into(), ear.earlier.notified()).await.is_ok();
+        let Some(pool) = pool.upgrade() else { return };
+        if is_earlier {
+            if ear.has_heard() {
+                pool.close_noisy();
+            }
             next = pool.lock().sweep.unwrap_or(next);
-            continue;
+        } else {
+            let Some(later) = pool.close_idle() else { return };
+            next = later;
         }
-        let Some(later) = pool.close_idle() else { return };
-        next = later;
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a connection lives by itself: its end is the end of its task")]
-fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+pub(super) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task);
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Pool, State};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Room for one connection, for whoever makes it.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ impl Place {
     pub(super) fn new(pool: &Arc<Pool>, state: &mut State) -> Self {
         state.open += 1;
         state.connecting += 1;
-        Self { room: Room(Arc::clone(pool)), making: Making(Arc::clone(pool)) }
+        Self { room: Room(Arc::downgrade(pool)), making: Making(Arc::clone(pool)) }
     }
 
     /// The room for the connection, and the making of it.
@@ -25,11 +25,14 @@ impl Place {
 }
 
 /// Room for one connection. Whoever waits gets it when it is dropped.
-pub(in crate::proxy) struct Room(Arc<Pool>);
+/// A pool that is gone has no room to give: what it kept goes with it.
+pub(in crate::proxy) struct Room(Weak<Pool>);
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.0.change(|state| state.open -= 1);
+        if let Some(pool) = self.0.upgrade() {
+            pool.change(|state| state.open -= 1);
+        }
     }
 }
 

@@ -1,0 +1,64 @@
+//! The fields of a head: places in it until all of it is there, then slices of one copy (RFC 9112 5). No I/O.
+
+use super::super::grammar::{self, Fault};
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use std::ops::Range;
+
+/// Names and values, as places in the head.
+#[derive(Debug, Default)]
+pub(super) struct Fields(Vec<(Range<usize>, Range<usize>)>);
+
+/// What to say of a head that has too much of something.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TooMuch {
+    pub(super) bytes: Fault,
+    pub(super) fields: Fault,
+}
+
+impl Fields {
+    /// Takes the field that `line` is, which begins at `from` in the head: its name and its value.
+    pub(super) fn push<'a>(
+        &mut self,
+        line: &'a [u8],
+        from: usize,
+        most: usize,
+        too_much: &TooMuch,
+    ) -> Result<(&'a [u8], &'a [u8]), Fault> {
+        if self.0.len() >= most {
+            return Err(too_much.fields);
+        }
+        let (name, value) = grammar::field(line)?;
+        if self.0.is_empty() {
+            self.0.reserve(USUAL);
+        }
+        let said = (line.get(name.clone()).unwrap_or_default(), line.get(value.clone()).unwrap_or_default());
+        self.0.push((from + name.start..from + name.end, from + value.start..from + value.end));
+        Ok(said)
+    }
+
+    /// Forgets the field that came last.
+    pub(super) fn pop(&mut self) {
+        self.0.pop();
+    }
+
+    /// All of them, as slices of `head`.
+    pub(super) fn take(&mut self, head: &Bytes, too_much: &TooMuch) -> Result<HeaderMap, Fault> {
+        let mut headers = HeaderMap::with_capacity(self.0.len());
+        for (name, value) in self.0.drain(..) {
+            let name = head.get(name).and_then(|name| HeaderName::from_bytes(name).ok());
+            let value = HeaderValue::from_maybe_shared(head.slice(value)).ok();
+            let (name, value) = name.zip(value).ok_or(too_much.bytes)?;
+            headers.try_append(name, value).map_err(|_| too_much.fields)?;
+        }
+        Ok(headers)
+    }
+}
+
+/// Is `token` in a comma-separated list?
+pub(super) fn has_token(list: &[u8], token: &[u8]) -> bool {
+    list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
+}
+
+/// Room for so many fields is made at once.
+const USUAL: usize = 16;
