@@ -1,6 +1,7 @@
 //! Route classes: a path with its identifiers folded, so that one limit's requests share one lane.
 
 use crate::control::NameHashes;
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -21,8 +22,15 @@ impl Routes {
 
     /// The class of `path`.
     pub(super) fn class(&self, path: &str) -> Arc<str> {
-        let folded = fold(path);
-        let found = |known: &HashSet<Arc<str>, NameHashes>| match known.get(folded.as_str()) {
+        FOLDED.with_borrow_mut(|folded| {
+            fold(path, folded);
+            self.known(folded)
+        })
+    }
+
+    /// The class that a folded path is, or comes under.
+    fn known(&self, folded: &str) -> Arc<str> {
+        let found = |known: &HashSet<Arc<str>, NameHashes>| match known.get(folded) {
             Some(class) => Some(Arc::clone(class)),
             None => (known.len() >= self.classes_max).then(|| Arc::clone(&self.other)),
         };
@@ -41,8 +49,8 @@ impl Routes {
 
 /// `/api/v2/users/42/` → `/api/v2/users/{id}`. Empty and dot segments fall away: they name no resource of their
 /// own, and no class may be made by adding slashes. Percent-encodings stay as they are.
-fn fold(path: &str) -> String {
-    let mut class = String::with_capacity(path.len().min(LENGTH_MAX));
+fn fold(path: &str, class: &mut String) {
+    class.clear();
     for segment in path.split('/').filter(|segment| !matches!(*segment, "" | "." | "..")) {
         let shown = if is_identifier(segment) { "{id}" } else { segment };
         if class.len() + 1 + shown.len() > LENGTH_MAX {
@@ -55,7 +63,11 @@ fn fold(path: &str) -> String {
     if class.is_empty() {
         class.push('/');
     }
-    class
+}
+
+thread_local! {
+    /// Room for a path while its class is looked for: most are known.
+    static FOLDED: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// Numbers, UUIDs, long hexadecimal, long tokens of letters and digits, and whatever is too long for a name.
@@ -98,6 +110,12 @@ const LENGTH_MAX: usize = 200;
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn fold(path: &str) -> String {
+        let mut class = "what was there before".to_owned();
+        super::fold(path, &mut class);
+        class
+    }
 
     #[test]
     fn identifiers_are_folded() {

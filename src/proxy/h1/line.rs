@@ -350,9 +350,10 @@ struct Draining {
 }
 
 impl Draining {
-    /// Since when, if it does; else the task of `cx` is woken when it begins to.
+    /// Since when, if it does; else the task of `cx` is woken when it begins to, which is the same each time.
     fn poll_since(&mut self, cx: &mut Context<'_>) -> Option<Instant> {
-        if self.since.is_none() {
+        let is_waited_for = self.waiting.is_some() && !*self.drain.borrow();
+        if self.since.is_none() && !is_waited_for {
             let waiting = self.waiting.get_or_insert_with(|| Box::pin(drained(self.drain.clone())));
             if waiting.as_mut().poll(cx).is_ready() {
                 (self.since, self.waiting) = (Some(clock::now()), None);
