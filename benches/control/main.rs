@@ -1,9 +1,9 @@
 //! What the gate costs, and how exact it is: decisions, contention, memory and the jitter of releases.
 //!
 //! `cargo bench --bench control` prints its tables and writes them as target/control.md and target/control.json; after
-//! `--` it takes the parts that are wanted: decide, contended, allocated, queued, release. `cargo test --benches` runs it
-//! briefly. Absolute times are the machine's: what to watch are the ratios, and what a
-//! hundred thousand waiting ones change.
+//! `--` it takes the parts that are wanted: decide, contended, allocated, queued, waiting, release. `cargo test --benches`
+//! runs it briefly. Absolute times are the machine's: what to watch are the ratios, and what a hundred thousand waiting
+//! ones change.
 
 #![expect(
     clippy::disallowed_methods,
@@ -18,6 +18,7 @@ mod decide;
 mod queued;
 mod release;
 mod report;
+mod waiting;
 
 use report::Report;
 use tidegate::control::{CredentialHash, LaneKey};
@@ -28,11 +29,12 @@ type Part = fn(bool, &mut Report);
 fn main() {
     // Under `cargo test` only: does it run?
     let quick = !std::env::args().any(|argument| argument == "--bench");
-    let parts: [(&str, Part); 5] = [
+    let parts: [(&str, Part); 6] = [
         ("decide", decide::run),
         ("contended", contended::run),
         ("allocated", allocated::run),
         ("queued", queued::run),
+        ("waiting", waiting::run),
         ("release", release::run),
     ];
     let is_named = |part: &str| std::env::args().any(|argument| argument == part);

@@ -4,7 +4,7 @@ use crate::client::{get, metric};
 use crate::process::{PATIENCE, Tidegate, eventually, tidegate};
 use rustix::process::Signal;
 use std::fs::{self, Permissions};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 
 /// Nothing listens there; most tests here ask nothing of it.
@@ -128,4 +128,21 @@ fn a_state_directory_that_cannot_be_written_is_a_warning() {
     let tidegate = Tidegate::run(NOWHERE, &["--state-dir", "/dev/null/state"]);
     eventually("the warning", || tidegate.stderr().contains("/dev/null/state"));
     assert_eq!(get(tidegate.admin, "/readyz").status, 200);
+}
+
+#[test]
+fn connections_leave_files_for_the_upstream_and_for_the_operator() {
+    // The soft limit goes up to the hard one: at 100 there would be room for 18.
+    let proxy = Tidegate::run_after("ulimit -S -n 100 && ulimit -H -n 200", NOWHERE);
+    let count = |name| metric(proxy.admin, name, "").to_string();
+    let room = ((200 - 64) / 2).to_string();
+    assert_eq!(count("tidegate_client_connections_max"), room);
+    assert!(proxy.stderr().contains("bounded by the limit of open files"), "{}", proxy.stderr());
+    let clients: Vec<_> = (0..100).map(|_| TcpStream::connect(proxy.listen).unwrap()).collect();
+    eventually("as many as there is room for", || count("tidegate_client_connections") == room);
+    assert_eq!(get(proxy.admin, "/healthz").status, 200);
+    assert_eq!(count("tidegate_client_connections"), room);
+    drop(clients);
+    // Who waited is served now, and has files for an upstream that is not there.
+    assert_eq!(get(proxy.listen, "/").status, 502);
 }

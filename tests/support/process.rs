@@ -42,6 +42,14 @@ impl Tidegate {
         Self::start(&[&["run"], args].concat())
     }
 
+    /// As [`Self::run`], in a shell that says `first` before it.
+    pub(crate) fn run_after(first: &str, upstream: &str) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{first}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_tidegate")]);
+        let args = ["run", "--upstream", upstream, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        Self::start_by(shell, &args)
+    }
+
     /// `tidegate sim` on a free port.
     pub(crate) fn sim(more: &[&str]) -> Self {
         Self::start(&[&["sim", "--listen", "127.0.0.1:0"], more].concat())
@@ -58,8 +66,12 @@ impl Tidegate {
     }
 
     fn start(args: &[&str]) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_tidegate")), args)
+    }
+
+    fn start_by(program: Command, args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let child = spawn(args, &folder);
+        let child = spawn(program, args, &folder);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut started = Self { child, folder, listen: nowhere, admin: nowhere };
         // The greeting is written and flushed as a whole: its last line says that all of it is there.
@@ -111,7 +123,7 @@ impl Drop for Tidegate {
 /// Runs `tidegate` to an end that it is expected to find by itself.
 pub(crate) fn tidegate(args: &[&str]) -> Ended {
     let folder = tempfile::tempdir().unwrap();
-    let mut child = spawn(args, &folder);
+    let mut child = spawn(Command::new(env!("CARGO_BIN_EXE_tidegate")), args, &folder);
     let code = wait(&mut child, PATIENCE);
     child.kill().ok();
     child.wait().ok();
@@ -129,9 +141,8 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Its state goes into `folder`, as if it were the home: no test leaves a key in anyone's own.
-fn spawn(args: &[&str], folder: &TempDir) -> Child {
+fn spawn(mut command: Command, args: &[&str], folder: &TempDir) -> Child {
     let file = |name: &str| File::create(folder.path().join(name)).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     command.args(args).stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
     command.env("HOME", folder.path()).env("XDG_STATE_HOME", folder.path().join("home"));
     if args.first() == Some(&"run") && !args.contains(&"--state-dir") {

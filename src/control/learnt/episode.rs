@@ -147,8 +147,9 @@ impl Learnt {
         let gap = at - self.episode_at;
         let above = self.rate > held.rate * 1.001 || self.pressed > self.hold;
         let further = above && self.peak > FURTHER * held.rate;
+        let low = self.rounds.seems_low() || held.is_exact();
         let long_enough = at - self.busy_since >= BUSY_SECONDS;
-        if long_enough && (self.peak > MOVED * held.rate || (further && self.rounds.seems_low())) {
+        if long_enough && (self.peak > MOVED * held.rate || (further && low)) {
             self.base = held.rate;
             self.raise(reading.short);
             self.start_over();

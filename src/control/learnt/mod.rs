@@ -51,7 +51,7 @@ const STEP: f64 = 0.02;
 /// How far above a held number a probe goes.
 const PROBE_ABOVE: f64 = 0.02;
 /// A pace this far above a held number when a refusal comes at last: the limit has moved. Less is believed the
-/// second time (a bucket's saved tokens let a climb go on for a while).
+/// second time (a bucket's saved tokens let a climb go on for a while), or where a window named the number exactly.
 const MOVED: f64 = 1.25;
 /// The share of refusals that steady probing may cost (0.002), and the most that it may (0.01).
 const PROBE_SHARE: f64 = 0.002;

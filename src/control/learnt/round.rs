@@ -27,6 +27,8 @@ const DISTRUST_SECONDS: f64 = 180.0;
 const QUICK_SECONDS: f64 = 12.0;
 /// Phases to try before a margin: half an interval away, then between, then on the other side.
 const SHIFTS: [f64; 3] = [0.5, 0.25, 0.5];
+/// Of so many in a window, some cross its boundary by scatter.
+const EXACT: f64 = 30.0;
 const MARGIN_STEP: f64 = 0.01;
 const MARGIN_MAX: f64 = 0.05;
 
@@ -85,6 +87,11 @@ impl Held {
             quick: 0,
             low: false,
         }
+    }
+
+    /// A window explained the refusals to the request: what gets through beyond it was not saved up.
+    pub(super) fn is_exact(&self) -> bool {
+        self.source == Source::Fit && self.requests < EXACT
     }
 
     /// The pace that holds the number.
