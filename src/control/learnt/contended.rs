@@ -13,7 +13,7 @@
 //! requests, with it for 5 %. Nor is a pace from what was got of a spent window: whoever went fastest took all of it.
 
 use super::Learnt;
-use super::window::Block;
+use super::block::Block;
 
 /// Refusals this close together are one episode.
 const EPISODE_SECONDS: f64 = 0.8;

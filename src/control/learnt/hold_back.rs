@@ -12,7 +12,7 @@
 //! is, and a sliding window of 200/s that halves was followed in 13 s for 2. Nor where others share the limit: the trials
 //! would take what the others are to get.
 
-use super::window::Block;
+use super::block::Block;
 use crate::control::rate::doubled;
 use crate::control::retry::PAUSING_SECONDS;
 
@@ -20,6 +20,8 @@ use crate::control::retry::PAUSING_SECONDS;
 const LIGHT_DEPARTURES: f64 = 3.0;
 const LIGHT_SECONDS_MIN: f64 = 0.02;
 const LIGHT_SECONDS_MAX: f64 = 0.25;
+/// Where a long window may be spent: a sliding one would have let something in again by then.
+const LIGHT_SECONDS_SPENT: f64 = 1.0;
 /// The first wait between trials, doubled each time, up to the longest.
 const TRIAL_SECONDS: f64 = 0.25;
 const TRIAL_SECONDS_MAX: f64 = 5.0;
@@ -30,8 +32,6 @@ const YOUNG_DEPARTURES: f64 = 15.0;
 const YOUNG_SHARE: f64 = 0.7;
 /// From this pace on, in requests/s.
 const FAST: f64 = 30.0;
-/// A block that lasted this long may have been a window's.
-const BLOCK_SECONDS: f64 = 2.5;
 
 /// How the lane holds back after refusals.
 #[derive(Clone, Copy, Debug)]
@@ -111,18 +111,13 @@ impl HoldBack {
         self.trial_out = false;
     }
 
-    /// A request sent at `sent_at` got through. Gives the block that it ended, if that was one to learn from.
+    /// A request sent at `sent_at` got through. Gives the block that it ended, if it did.
     pub(super) fn let_through(&mut self, sent_at: f64) -> Option<Block> {
         if self.is_clear() || sent_at <= self.since {
             return None;
         }
-        let was_block = self.is_block();
         self.refusals = 0;
-        (was_block && sent_at - self.since > BLOCK_SECONDS).then_some(Block {
-            from: self.since,
-            until: sent_at,
-            informative: self.informative,
-        })
+        Some(Block { from: self.since, until: sent_at, informative: self.informative })
     }
 
     /// A refusal that says how long the budget is gone. Says whether it was one.
@@ -138,12 +133,28 @@ impl HoldBack {
         self.informative
     }
 
-    /// Any other refusal, at a pace of `rate`. Gives the light pause that it starts, if it does.
-    pub(super) fn refused(&mut self, now: f64, sent_at: f64, wait: f64, rate: f64) -> Option<(f64, f64)> {
+    /// When the first refusal of the block was sent.
+    pub(super) fn since(&self, sent_at: f64) -> f64 {
+        if self.is_clear() { sent_at } else { self.since }
+    }
+
+    /// Any other refusal, at a pace of `rate`, in a block that `ends` at a known time. Gives the light pause that it
+    /// starts, if it does.
+    pub(super) fn refused(
+        &mut self,
+        now: f64,
+        sent_at: f64,
+        wait: f64,
+        rate: f64,
+        ends: Option<f64>,
+    ) -> Option<(f64, f64)> {
         if self.is_clear() {
             self.since = sent_at;
             self.refusals = 1;
-            let light = (LIGHT_DEPARTURES / rate).clamp(LIGHT_SECONDS_MIN, LIGHT_SECONDS_MAX);
+            let light = match ends {
+                Some(_) => LIGHT_SECONDS_SPENT,
+                None => (LIGHT_DEPARTURES / rate).clamp(LIGHT_SECONDS_MIN, LIGHT_SECONDS_MAX),
+            };
             self.pause_until = self.pause_until.max(now + wait.min(light));
             return Some((now, self.pause_until));
         }
@@ -159,7 +170,13 @@ impl HoldBack {
                 let backoff = doubled(TRIAL_SECONDS, f64::from(self.refusals - 1));
                 if self.refusals > 2 { backoff.max(wait) } else { backoff }
             };
-            self.pause_until = self.pause_until.max(now + backoff.min(TRIAL_SECONDS_MAX));
+            let backoff = now + backoff.min(TRIAL_SECONDS_MAX);
+            if let Some(ends) = ends.filter(|ends| *ends > backoff) {
+                self.refusals = 2;
+                self.pause_until = self.pause_until.max(ends);
+            } else {
+                self.pause_until = self.pause_until.max(backoff);
+            }
         }
         None
     }
@@ -172,23 +189,24 @@ mod tests {
     #[test]
     fn one_refusal_is_a_light_pause_and_siblings_in_flight_change_nothing() {
         let mut hold = HoldBack::new(true);
-        assert_eq!(hold.refused(1.0, 0.95, 1.0, 10.0), Some((1.0, 1.25)));
-        assert_eq!(hold.refused(1.01, 0.96, 1.0, 10.0), None);
+        assert_eq!(hold.refused(1.0, 0.95, 1.0, 10.0, None), Some((1.0, 1.25)));
+        assert_eq!(hold.refused(1.01, 0.96, 1.0, 10.0, None), None);
         assert!((hold.until() - 1.25).abs() < 1e-9);
-        assert_eq!(hold.let_through(1.3), None);
+        assert_eq!(hold.let_through(0.9), None, "it was sent before");
+        assert!(hold.let_through(1.3).is_some());
         assert!(hold.is_clear());
     }
 
     #[test]
     fn a_refusal_after_the_pause_means_trials_one_at_a_time() {
         let mut hold = HoldBack::new(true);
-        hold.refused(1.0, 0.95, 1.0, 10.0);
-        hold.refused(1.35, 1.3, 1.0, 10.0);
+        hold.refused(1.0, 0.95, 1.0, 10.0, None);
+        hold.refused(1.35, 1.3, 1.0, 10.0, None);
         assert!((hold.until() - 1.85).abs() < 1e-9, "half a second until the next trial");
         hold.sent();
         assert!(hold.until().is_infinite(), "the trial is out");
         hold.answered();
-        hold.refused(1.95, 1.9, 1.0, 10.0);
+        hold.refused(1.95, 1.9, 1.0, 10.0, None);
         assert!((hold.until() - 2.95).abs() < 1e-9);
         let block = hold.let_through(4.0).unwrap();
         assert!((block.from - 0.95).abs() < 1e-9 && (block.until - 4.0).abs() < 1e-9 && !block.informative);
@@ -198,18 +216,29 @@ mod tests {
     fn at_a_fast_pace_a_young_block_is_tried_sooner_while_no_limit_is_known() {
         let waits = |quick| {
             let mut hold = HoldBack::new(quick);
-            hold.refused(1.0, 0.95, 1.0, 100.0);
-            hold.refused(1.1, 1.05, 1.0, 100.0);
+            hold.refused(1.0, 0.95, 1.0, 100.0, None);
+            hold.refused(1.1, 1.05, 1.0, 100.0, None);
             hold.until() - 1.1
         };
         assert!((waits(true) - 0.15).abs() < 1e-9, "fifteen departures");
         assert!((waits(false) - 0.5).abs() < 1e-9);
         let mut hold = HoldBack::new(true);
-        hold.refused(1.0, 0.95, 1.0, 100.0);
-        hold.refused(1.65, 1.6, 1.0, 100.0);
+        hold.refused(1.0, 0.95, 1.0, 100.0, None);
+        hold.refused(1.65, 1.6, 1.0, 100.0, None);
         assert!((hold.until() - 1.65 - 0.49).abs() < 1e-9, "a share of its age");
-        hold.refused(2.25, 2.2, 1.0, 100.0);
+        hold.refused(2.25, 2.2, 1.0, 100.0, None);
         assert!((hold.until() - 3.25).abs() < 1e-9, "no longer young: the usual trials");
+    }
+
+    #[test]
+    fn a_block_whose_end_is_known_is_asked_once_and_waited_out() {
+        let mut hold = HoldBack::new(true);
+        hold.refused(1.0, 0.95, 1.0, 5.0, Some(13.0));
+        assert!((hold.until() - 2.0).abs() < 1e-9, "a second, whatever the pace");
+        hold.refused(2.1, 2.05, 1.0, 5.0, Some(13.0));
+        assert!((hold.until() - 13.0).abs() < 1e-9);
+        hold.refused(13.1, 13.05, 1.0, 5.0, None);
+        assert!((hold.until() - 14.1).abs() < 1e-9, "it was another: the usual trials");
     }
 
     #[test]

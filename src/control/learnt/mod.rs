@@ -7,7 +7,7 @@
 //! ([`fit`]), or readings mean a round number ([`round`]), the pace stands exactly there; once a period it creeps
 //! above, to be refused once. No refusal for long: **climb**, ever faster. Where others share the limit, none of this
 //! ([`contended`]). Beside these,
-//! **blocks** and long windows ([`window`]).
+//! **blocks** ([`block`]) and the long windows that they show ([`window`]).
 //!
 //! # Why
 //! Plain AIMD knows a limit only to within its own step and pays for that in refusals for ever. Here the decrease
@@ -15,6 +15,7 @@
 //! which something waited (no stale growth after a quiet hour), a held number does not creep between probes (the
 //! phase that was found stays found), and a refusal at a held number shifts the phase before it cuts.
 
+mod block;
 mod contended;
 mod episode;
 mod fit;
@@ -32,11 +33,12 @@ pub(super) use self::observed::Observed;
 use self::prior::Beginning;
 pub(super) use self::prior::Prior;
 
+use self::block::{Block, Blocks};
 use self::contended::Contended;
 use self::hold_back::HoldBack;
 use self::measure::History;
 use self::round::{Held, Rounds};
-use self::window::{Block, Blocks, LongWindow};
+use self::window::LongWindow;
 use super::law::{Answer, Shift, Stamp};
 use super::rate::{Rate, doubled};
 use super::settings::LawSettings;
@@ -267,13 +269,13 @@ impl Learnt {
 
     /// Nothing may leave before this; one that `need_not` wait with the others leaves light pauses to them.
     pub(super) fn hold_until(&mut self, now: f64, waiting: usize, need_not: bool) -> f64 {
-        let budget = match &mut self.window {
-            Some(window) => {
-                let (headroom, at_once) = (self.headroom, self.at_once);
-                window.earliest(now, waiting, &self.history, headroom, at_once)
+        let may_try = waiting > 0 && self.hold_back.is_clear();
+        let budget = self.window.as_mut().map_or(f64::NEG_INFINITY, |window| {
+            if may_try {
+                window.try_more(now, &self.history, self.headroom);
             }
-            None => f64::NEG_INFINITY,
-        };
+            window.earliest(waiting, &self.history, self.headroom, self.at_once)
+        });
         if need_not && self.hold_back.is_light() { budget } else { self.hold_back.until().max(budget) }
     }
 
@@ -323,7 +325,7 @@ impl Learnt {
         if self.contended.is_some() {
             return self.block_ended_contended(block);
         }
-        let found = self.blocks.ended(now, block, self.window, &self.history, refusals);
+        let found = self.blocks.ended(block, self.window, &self.history, refusals);
         let Some(window) = found else { return };
         self.window = Some(window);
         self.episode_at = now;
@@ -338,11 +340,6 @@ impl Learnt {
     /// At once, before the answers of earlier requests are in: how long do the others hold back?
     fn refused(&mut self, now: f64, sent_at: f64, retry_after: Option<f64>) {
         let wait = retry_after.unwrap_or(1.0);
-        if let Some(window) = &mut self.window
-            && self.hold_back.is_clear()
-        {
-            window.refused(now);
-        }
         if self.hold_back.told(now, sent_at, wait) {
             return;
         }
@@ -350,7 +347,13 @@ impl Learnt {
             // A probe's refusal was to be expected, and nobody else needs to wait for it.
             Some(held) if self.rate > held.rate && self.rate <= MOVED * held.rate => self.rate = held.pace(),
             _ => {
-                let light = self.hold_back.refused(now, sent_at, wait, self.rate);
+                let since = self.hold_back.since(sent_at);
+                let ends = match &mut self.window {
+                    Some(window) if self.hold_back.is_clear() => window.ends(since, now),
+                    Some(window) => window.ends_or_not(since, now),
+                    None => None,
+                };
+                let light = self.hold_back.refused(now, sent_at, wait, self.rate, ends);
                 if let Some((from, until)) = light {
                     self.history.paused(from, until);
                 }
