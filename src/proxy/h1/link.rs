@@ -80,4 +80,4 @@ impl fmt::Debug for Link {
 
 /// Room for a piece of a body: as much as is expected, or as comes at once, within these bounds.
 const PIECE_MIN: usize = 8 * 1024;
-const PIECE_MAX: usize = 64 * 1024;
+const PIECE_MAX: usize = 256 * 1024;
