@@ -115,7 +115,7 @@ async fn a_body_that_is_none_is_not_whole() {
         chunked("3\nabc\n0\n\n"),
         chunked("0x3\r\nabc\r\n0\r\n\r\n"),
         chunked("-3\r\nabc\r\n0\r\n\r\n"),
-        chunked("3 \r\nabc\r\n0\r\n\r\n"),
+        chunked("3 x\r\nabc\r\n0\r\n\r\n"),
         chunked("\r\n3\r\nabc\r\n0\r\n\r\n"),
         chunked("ffffffffffffffff\r\nabc"),
         chunked("00000000000000003\r\nabc\r\n0\r\n\r\n"),

@@ -12,6 +12,8 @@ pub(super) struct Chunks {
     at: At,
     /// Bytes of an unfinished line that hold no line end.
     scanned: usize,
+    /// Blanks may stand behind a chunk's size.
+    is_lenient: bool,
 }
 
 /// What the next byte belongs to.
@@ -39,7 +41,13 @@ pub(super) enum Piece {
 
 impl Chunks {
     pub(super) fn new() -> Self {
-        Self { at: At::Size, scanned: 0 }
+        Self { at: At::Size, scanned: 0, is_lenient: false }
+    }
+
+    /// An upstream's: some servers have always padded a chunk's size with blanks, and clients take that. It ends where it
+    /// would without them, and is written anew.
+    pub(super) fn of_upstream() -> Self {
+        Self { is_lenient: true, ..Self::new() }
     }
 
     /// Takes the next piece off `bytes`; none when it is not complete. After a fault nothing may be read any more.
@@ -49,7 +57,8 @@ impl Chunks {
                 At::Size => {
                     let line = grammar::line(bytes, &mut self.scanned, limits.chunk_line_bytes, LINE_LONG)?;
                     let Some(line) = line else { return Ok(None) };
-                    let (size, length) = (grammar::chunk_size(line)?, line.len() + 2);
+                    let said = if self.is_lenient { without_blanks(line) } else { line };
+                    let (size, length) = (grammar::chunk_size(said)?, line.len() + 2);
                     self.at = match size {
                         0 => At::Trailers { bytes: 0, fields: HeaderMap::new() },
                         size => At::Data(size),
@@ -90,6 +99,14 @@ impl Chunks {
             }
         }
     }
+}
+
+/// `line` without spaces and tabs at its end.
+fn without_blanks(mut line: &[u8]) -> &[u8] {
+    while let [before @ .., b' ' | b'\t'] = line {
+        line = before;
+    }
+    line
 }
 
 fn trailer(line: &[u8], fields: &mut HeaderMap, limits: &Limits) -> Result<(), Fault> {
@@ -161,6 +178,18 @@ mod tests {
         assert_eq!(trailers.unwrap().get_all("x-t").iter().count(), 2);
         assert_eq!(unread, 3);
         assert_eq!(read(b"0\r\n\r\n", &[]).unwrap(), (Vec::new(), Some(HeaderMap::new()), 0));
+    }
+
+    #[test]
+    fn blanks_behind_a_size_are_an_upstreams_alone() {
+        let end = |mut chunks: Chunks, text: &str| chunks.next(&mut text.into(), &LIMITS);
+        for text in ["0 \r\n\r\n", "0\t  \r\n\r\n"] {
+            end(Chunks::new(), text).unwrap_err();
+            assert_eq!(end(Chunks::of_upstream(), text).unwrap(), Some(Piece::End(HeaderMap::new())));
+        }
+        for text in [" 0\r\n\r\n", "0\r\r\n\r\n", "0 1\r\n\r\n", "0\u{b}\r\n\r\n"] {
+            end(Chunks::of_upstream(), text).unwrap_err();
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) enum Until {
 
 impl Until {
     pub(super) fn chunked() -> Self {
-        Self::Chunked(Chunks::new())
+        Self::Chunked(Chunks::of_upstream())
     }
 }
 

@@ -356,7 +356,7 @@ mod tests {
 
     const ANSWERS: [&str; 4] = [
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 11\r\n\r\nhello world",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nx-t: 1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5  \r\nhello\r\n6;x=y\r\n world\r\n0\r\nx-t: 1\r\n\r\n",
         "HTTP/1.0 404 Nowhere\r\nContent-Type: text/plain\r\n\r\nhello world",
         "HTTP/1.1 304 Not Modified\r\nContent-Length: 11\r\nKeep-Alive: timeout=5\r\n\r\n",
     ];
