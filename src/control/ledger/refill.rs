@@ -5,7 +5,8 @@
 //! allow; a window's answers contradict each other after a few. Once the rate is known there is no end to wait for: what is
 //! left comes back token by token, and the first overshoot that a bucket is known for need not be.
 
-/// The rate has to be known within this factor, by so many answers, over a count that doubled, and a time of so many seconds.
+/// The rate has to be known within this factor, by so many answers that told another time than the one before (a crowd in
+/// one second of a window tells one thing only), over a count that doubled, and a time of so many seconds.
 const KNOWN_WITHIN: f64 = 1.5;
 const ANSWERS_MIN: u32 = 5;
 const RESET_MIN: f64 = 3.0;
@@ -22,6 +23,7 @@ pub(super) struct Refill {
     lo: f64,
     hi: f64,
     answers: u32,
+    last_reset: f64,
     used: (f64, f64),
     reset: (f64, f64),
     known: Option<f64>,
@@ -36,6 +38,7 @@ impl Refill {
             lo: 0.0,
             hi: f64::INFINITY,
             answers: 0,
+            last_reset: f64::NAN,
             used: (f64::INFINITY, 0.0),
             reset: (f64::INFINITY, 0.0),
             known: None,
@@ -63,7 +66,10 @@ impl Refill {
         (self.lo, self.hi) = (self.lo.max(lo), self.hi.min(hi));
         self.used = (self.used.0.min(used), self.used.1.max(used));
         self.reset = (self.reset.0.min(reset), self.reset.1.max(reset));
-        self.answers = self.answers.saturating_add(1);
+        if (reset - self.last_reset).abs() > 1e-6 || self.last_reset.is_nan() {
+            self.answers = self.answers.saturating_add(1);
+        }
+        self.last_reset = reset;
         let grew = self.used.1 >= 2.0 * self.used.0 && self.reset.1 >= 2.0 * self.reset.0.max(off);
         if grew
             && self.reset.1 >= RESET_MIN
@@ -80,9 +86,9 @@ impl Refill {
         self.known
     }
 
-    /// The same, by what was let through while it was never full: believed as far as the answers allow.
+    /// The same, by what was let through while it was never full: believed as far as the answers allow, once they bound it.
     pub(super) fn measured(&mut self, rate: f64) {
-        if let Some(known) = &mut self.known {
+        if let Some(known) = self.known.as_mut().filter(|_| self.lo > 0.0 && self.hi.is_finite()) {
             *known = rate.clamp(self.lo, self.hi);
         }
     }
@@ -122,6 +128,29 @@ mod tests {
                 at += 1.0 / pace;
             }
         }
+    }
+
+    #[test]
+    fn a_crowd_in_one_second_of_a_window_is_no_bucket() {
+        let mut refill = Refill::new();
+        for used in 1..10 {
+            refill.hear(used, 6.0);
+        }
+        refill.hear(1, 1.0);
+        assert_eq!(refill.rate(), None);
+    }
+
+    #[test]
+    fn a_measure_is_not_believed_while_no_answer_bounds_it() {
+        let mut refill = Refill::new();
+        for used in 1..60_u32 {
+            refill.hear(used, (f64::from(used) / 5.0).ceil());
+        }
+        let found = refill.rate();
+        // It contradicts the rate, and bounds none itself.
+        refill.hear(1, 8.0);
+        refill.measured(0.0);
+        assert_eq!(refill.rate(), found);
     }
 
     #[test]

@@ -13,7 +13,10 @@ impl Book {
     /// As [`Book::hear`], of a bucket: what was let through, and did not leave it emptier, came back.
     pub(super) fn hear_bucket(&mut self, now: f64, sent_at: f64, used: u32, flying: usize, reset: f64) {
         self.window.begin(sent_at, now, reset);
-        match self.filling.filter(|_| used > 0) {
+        // Since the last answer it may have been full for a while, in which nothing came back.
+        let came_back = self.refill.rate().map_or(0.0, |rate| rate * (sent_at - self.told_at));
+        let was_never_full = used > 0 && came_back < f64::from(self.used);
+        match self.filling.filter(|_| was_never_full) {
             Some((from, gone)) if sent_at - from >= FILLING_SECONDS => {
                 let came = self.others.let_in(from, sent_at) as f64 + flying as f64;
                 self.refill.measured((came - f64::from(used) + f64::from(gone)) / (sent_at - from));
