@@ -8,7 +8,7 @@
 //! **No stripes.** Measured (`cargo bench --bench control -- contended`, two cores with other work on them): a request takes
 //! the lock three times and 560 ns in all; two threads that do nothing else take 2.3 µs each, together 870 000 requests a
 //! second; eight get no less out of it. A request through a shard takes 20 µs of its core (`benches/proxy`): two shards want
-//! the lock for 2 % of their time each, so that one request in fifty meets another there, and waits a microsecond or two.
+//! the lock for 3 % of their time each, so that one request in thirty meets another there, and waits a microsecond or two.
 //! A mutex for each lane would save that, 40 ns of 20 µs; it would not help the one lane that has most of the traffic,
 //! and lanes that share a limit would need a lock over locks. By the same sum it pays from some ten shards on.
 
