@@ -6,9 +6,7 @@
 //! slack as its tolerance: never more than `rate × (time + slack) + 1` leave in any time.
 //!
 //! At hundreds a second a busy machine is late by more than an interval, and often. What waited for its slot moves the grid
-//! then by what is beyond the slack alone, so that no more of the pace is lost than must be. A pace that an operator set
-//! gets up to 5 ms of that back, a thousandth at a time: seen at the origin, one stall of some milliseconds no longer
-//! shows in the mean of ten seconds, and no second has more than 1.002 × the rate, and one.
+//! then by what is beyond the slack alone, so that no more of the pace is lost than must be.
 
 use super::Rate;
 
@@ -18,9 +16,6 @@ pub struct Pacer {
     slot: f64,
     slack: Slack,
     keeps_phase: bool,
-    keeps_rate: bool,
-    /// Seconds of the grid that late departures have cost a pace that is to be kept.
-    owed: f64,
 }
 
 /// How late a departure may be and still keep its place in the grid.
@@ -36,37 +31,22 @@ enum Slack {
 const SLACK_SECONDS: (f64, f64) = (0.001, 0.005);
 /// The least of what waited for its slot: 1.002 × the rate may leave in a second, and one.
 const SLACK_SECONDS_WAITED: f64 = 0.002;
-/// The share of each interval by which one comes sooner while something is owed.
-const REGAINED: f64 = 0.001;
-/// Never more is owed: a pace that is a little too fast for long would be no better than the stall.
-const OWED_SECONDS: f64 = 0.005;
-/// What is later than this was held back, not late: nothing is owed.
-const STALL_SECONDS: f64 = 0.05;
 
 impl Pacer {
     /// A pacer that forgives a timer's lateness (half an interval, at least 1 ms and at most 5 ms). The first
     /// departure may leave at once.
     pub fn new() -> Self {
-        Self::with(Slack::Timer)
+        Self { slot: f64::NEG_INFINITY, slack: Slack::Timer, keeps_phase: false }
     }
 
     /// The textbook algorithm: no departure sooner than one interval after the last.
     pub fn strict() -> Self {
-        Self::with(Slack::None)
-    }
-
-    fn with(slack: Slack) -> Self {
-        Self { slot: f64::NEG_INFINITY, slack, keeps_phase: false, keeps_rate: false, owed: 0.0 }
+        Self { slot: f64::NEG_INFINITY, slack: Slack::None, keeps_phase: false }
     }
 
     /// The moment of the next departure at `rate`. A rate that moves takes effect at once.
     pub fn ready_at(&self, rate: Rate) -> f64 {
-        self.slot + rate.interval_seconds() - self.regains(rate)
-    }
-
-    /// By how much the next interval is shorter.
-    fn regains(&self, rate: Rate) -> f64 {
-        self.owed.min(REGAINED * rate.interval_seconds())
+        self.slot + rate.interval_seconds()
     }
 
     /// One departs at `now`, at `rate`, that has waited since `since`.
@@ -74,16 +54,11 @@ impl Pacer {
         let (due, interval) = (self.ready_at(rate), rate.interval_seconds());
         let has_waited = since <= due && due.is_finite();
         let slack = self.slack(interval, has_waited);
-        let late = now - due;
-        self.owed -= self.regains(rate);
-        self.slot = if late <= slack {
+        self.slot = if now - due <= slack {
             due
         } else if self.keeps_phase && due.is_finite() {
             self.slot + ((now - self.slot) / interval).round() * interval
-        } else if has_waited && (self.keeps_rate || interval < 2.0 * slack) {
-            if self.keeps_rate && late < STALL_SECONDS {
-                self.owed = (self.owed + late - slack).min(OWED_SECONDS);
-            }
+        } else if has_waited && interval < 2.0 * slack {
             now - slack
         } else {
             now
@@ -92,8 +67,7 @@ impl Pacer {
 
     fn slack(&self, interval: f64, has_waited: bool) -> f64 {
         let (least, most) = SLACK_SECONDS;
-        // What is regained is part of what a second may have more.
-        let least = if has_waited && !self.keeps_rate { SLACK_SECONDS_WAITED } else { least };
+        let least = if has_waited { SLACK_SECONDS_WAITED } else { least };
         match self.slack {
             Slack::None => 0.0,
             Slack::Timer => (0.5 * interval).clamp(least, most),
@@ -104,14 +78,6 @@ impl Pacer {
     /// the second departure follows half an interval to one and a half after the first.
     pub fn keep_phase(&mut self, keeps: bool) {
         self.keeps_phase = keeps;
-    }
-
-    /// The rate is a promise, not a guess: what late departures cost is regained. Without it, what was owed is forgotten.
-    pub fn keep_rate(&mut self, keeps: bool) {
-        self.keeps_rate = keeps;
-        if !keeps {
-            self.owed = 0.0;
-        }
     }
 
     /// The last departure did not happen: its slot is free again.
@@ -184,37 +150,6 @@ mod tests {
         ] {
             assert!((next(late, since) - expected).abs() < 1e-9, "{late} {since}: {}", next(late, since));
         }
-    }
-
-    #[test]
-    fn a_pace_that_is_kept_regains_what_a_stall_cost_and_no_second_has_much_more() {
-        let rate = Rate::new(1_000.0);
-        let mut pacer = Pacer::new();
-        pacer.keep_rate(true);
-        let (mut left, mut now) = (Vec::new(), 1.0);
-        while now < 61.0 {
-            // Every ten seconds the machine stands still for 5 ms.
-            let stalls = left.len() % 10_000 == 5_000;
-            now = pacer.ready_at(rate).max(now) + if stalls { 0.005 } else { 0.000_05 };
-            pacer.take(now, rate, 0.0);
-            left.push(now);
-        }
-        let mean = (left.len() - 1) as f64 / (now - 1.0);
-        assert!((mean / 1_000.0 - 1.0).abs() < 1e-4, "{mean}");
-        let most = |(place, from): (usize, &f64)| left.partition_point(|other| *other < from + 1.0) - place;
-        let most = left.iter().enumerate().map(most).max();
-        assert!(most <= Some(1_003), "{most:?}");
-    }
-
-    #[test]
-    fn what_was_held_back_is_not_owed() {
-        let rate = Rate::new(1_000.0);
-        let mut pacer = Pacer::new();
-        pacer.keep_rate(true);
-        for now in [1.0, 3.0, 3.0] {
-            pacer.take(now, rate, 0.0);
-        }
-        assert!((pacer.ready_at(rate) - 3.001).abs() < 1e-9);
     }
 
     #[test]
