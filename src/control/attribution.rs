@@ -11,6 +11,7 @@
 //! a lane's refusals the sibling's count only adds to the spread. Where the parts stand still as well, nothing is
 //! decided, and nothing is lost: each lane stands at its part.
 
+use super::recent::insert_sorted;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The times, in seconds, over which lanes' requests are counted: those of windows that people choose.
@@ -47,11 +48,7 @@ impl Passed {
             self.known_from = self.at.pop_front();
         }
         self.known_from.get_or_insert(sent_at);
-        if self.at.back().is_none_or(|last| *last <= sent_at) {
-            self.at.push_back(sent_at);
-        } else {
-            self.at.insert(self.at.partition_point(|at| *at <= sent_at), sent_at);
-        }
+        insert_sorted(&mut self.at, sent_at);
     }
 
     fn is_full(&self) -> bool {

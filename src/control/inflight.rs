@@ -23,6 +23,7 @@
 //! no such limit: the pace is back, and the evidence is not believed for a while. With nothing in flight one may always go.
 
 use super::law::{Answer, Stamp};
+use super::recent::push_bounded;
 use super::settings::LawSettings;
 use super::{LimitModel, LimitSource, LimitView};
 use std::collections::VecDeque;
@@ -332,13 +333,6 @@ impl Cap {
         self.got_through = 0;
         self.trial_at = now + self.trial_seconds;
     }
-}
-
-fn push_bounded<T>(to: &mut VecDeque<T>, item: T, max: usize) {
-    while to.len() >= max {
-        to.pop_front();
-    }
-    to.push_back(item);
 }
 
 #[cfg(test)]

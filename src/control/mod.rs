@@ -32,6 +32,7 @@ mod overload;
 mod pacer;
 mod queue;
 mod rate;
+mod recent;
 mod retry;
 mod roster;
 mod settings;

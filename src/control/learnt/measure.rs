@@ -8,6 +8,7 @@
 
 use crate::control::jitter::Jitter;
 use crate::control::law::{Answer, Stamp};
+use crate::control::recent::{insert_sorted, push_bounded};
 use std::collections::VecDeque;
 
 /// An answer that is out for longer than this does not hold up the others.
@@ -90,7 +91,10 @@ impl History {
         self.open.pop_front();
         self.first += 1;
         if matches!(answer, Answer::Accepted) {
-            push_sorted(&mut self.accepted, sent.at, ACCEPTED_MAX);
+            insert_sorted(&mut self.accepted, sent.at);
+            while self.accepted.len() > ACCEPTED_MAX {
+                self.accepted.pop_front();
+            }
         }
         Some((sent.at, answer))
     }
@@ -169,26 +173,6 @@ impl History {
     /// How much later than usual a request may arrive, in seconds.
     pub(super) fn jitter(&self) -> f64 {
         self.jitter.seconds()
-    }
-}
-
-fn push_bounded<T>(to: &mut VecDeque<T>, item: T, max: usize) {
-    while to.len() >= max {
-        to.pop_front();
-    }
-    to.push_back(item);
-}
-
-/// Pushes so that the order holds even when time went back.
-fn push_sorted(to: &mut VecDeque<f64>, item: f64, max: usize) {
-    // Nearly always it is the last: looking for its place walks through memory that nothing else has touched.
-    if to.back().is_none_or(|last| *last <= item) {
-        to.push_back(item);
-    } else {
-        to.insert(to.partition_point(|earlier| *earlier <= item), item);
-    }
-    while to.len() > max {
-        to.pop_front();
     }
 }
 

@@ -38,7 +38,7 @@ impl Refill {
             lo: 0.0,
             hi: f64::INFINITY,
             answers: 0,
-            last_reset: f64::NAN,
+            last_reset: f64::NEG_INFINITY,
             used: (f64::INFINITY, 0.0),
             reset: (f64::INFINITY, 0.0),
             known: None,
@@ -66,7 +66,7 @@ impl Refill {
         (self.lo, self.hi) = (self.lo.max(lo), self.hi.min(hi));
         self.used = (self.used.0.min(used), self.used.1.max(used));
         self.reset = (self.reset.0.min(reset), self.reset.1.max(reset));
-        if (reset - self.last_reset).abs() > 1e-6 || self.last_reset.is_nan() {
+        if (reset - self.last_reset).abs() > 1e-6 {
             self.answers = self.answers.saturating_add(1);
         }
         self.last_reset = reset;
