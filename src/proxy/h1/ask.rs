@@ -4,7 +4,6 @@ use super::super::upstream::Outgoing;
 use super::write::{Framing, field};
 use http::HeaderValue;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING};
-use std::io::Write;
 
 /// Writes `head` for `host`, framed as `framing`: with what is HTTP/1.1's own, one Cookie and TE named in Connection.
 pub(super) fn head(head: &Outgoing, host: &HeaderValue, framing: Framing, out: &mut Vec<u8>) {
@@ -42,12 +41,7 @@ pub(super) fn head(head: &Outgoing, host: &HeaderValue, framing: Framing, out: &
         }
         field(name.as_str(), value.as_bytes(), out);
     }
-    match framing {
-        // Writing to memory does not fail.
-        Framing::Exact(length) => drop(write!(out, "content-length: {length}\r\n")),
-        Framing::Chunked { .. } => field(TRANSFER_ENCODING.as_str(), b"chunked", out),
-        Framing::Nothing | Framing::Close => (),
-    }
+    framing.tell(out);
     out.extend_from_slice(LINE_END);
 }
 

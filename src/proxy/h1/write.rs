@@ -44,6 +44,18 @@ pub(super) enum Framing {
 pub(super) struct TooLong;
 
 impl Framing {
+    /// Writes the field that tells of it, if there is one.
+    pub(super) fn tell(self, out: &mut Vec<u8>) {
+        match self {
+            // `format!` costs five times as much.
+            Self::Exact(length) => {
+                field("content-length", itoa::Buffer::new().format(length).as_bytes(), out);
+            }
+            Self::Chunked { .. } => field("transfer-encoding", b"chunked", out),
+            Self::Nothing | Self::Close => (),
+        }
+    }
+
     /// How an answer to `asked` is framed whose body is so long, if that is known.
     pub(super) fn of(parts: &Parts, length: Option<u64>, asked: Asked) -> Self {
         if asked.head_alone || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
@@ -125,12 +137,7 @@ pub(super) fn head(
             field(name.as_str(), value.as_bytes(), out);
         }
     }
-    match framing {
-        // `format!` costs five times as much.
-        Framing::Exact(length) => field("content-length", itoa::Buffer::new().format(length).as_bytes(), out),
-        Framing::Chunked { .. } => field("transfer-encoding", b"chunked", out),
-        Framing::Nothing | Framing::Close => (),
-    }
+    framing.tell(out);
     match after {
         After::Close => field("connection", b"close", out),
         After::Keep(None) if asked.version == Version::HTTP_10 => field("connection", b"keep-alive", out),
