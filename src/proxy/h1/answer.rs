@@ -8,7 +8,7 @@
 use super::super::error::ErrorKind;
 use super::super::grammar::{self, Fault, bad};
 use super::Limits;
-use super::fields::{Fields, TooMuch, has_token};
+use super::fields::{Fields, Lines, TooMuch, has_token};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use hyper::ext::ReasonPhrase;
@@ -17,10 +17,7 @@ use std::ops::Range;
 /// Reads one head.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
-    /// Where the line begins that is not complete.
-    at: usize,
-    /// Bytes of it that hold no line end.
-    scanned: usize,
+    lines: Lines,
     line: Option<StatusLine>,
     fields: Fields,
     traits: Traits,
@@ -73,15 +70,12 @@ impl Reader {
         limits: &Limits,
     ) -> Result<Option<(Answer, usize)>, Fault> {
         loop {
-            let rest = bytes.get(self.at..).unwrap_or_default();
-            let room = limits.head_bytes.saturating_sub(self.at);
-            let Some(line) = grammar::line(rest, &mut self.scanned, room, TOO_MUCH.bytes)? else {
+            let Some((line, from)) = self.lines.next(bytes, limits, TOO_MUCH.bytes)? else {
                 // What is no HTTP at all may never have a line end.
+                let rest = self.lines.rest(bytes);
                 let is_other = self.line.is_none() && rest.iter().zip(VERSION).any(|(byte, is)| byte != is);
                 return if is_other { Err(NO_STATUS_LINE) } else { Ok(None) };
             };
-            let from = self.at;
-            self.at += line.len() + 2;
             match &self.line {
                 None => self.line = Some(status_line(line, from)?),
                 Some(_) if line.is_empty() => return self.finish(bytes, head_alone).map(Some),
@@ -107,12 +101,12 @@ impl Reader {
             (true, _) => None,
             (false, length) => length,
         };
-        let there = bytes.len() - self.at.min(bytes.len());
+        let (at, there) = (self.lines.read(), self.lines.rest(bytes).len());
         let whole = length.and_then(|length| usize::try_from(length).ok()).filter(|length| *length <= there);
-        let end = self.at + whole.unwrap_or_default();
+        let end = at + whole.unwrap_or_default();
         let copy = Bytes::copy_from_slice(bytes.get(..end).unwrap_or_default());
         let body = match (whole, length) {
-            (Some(_), _) => Body::Here(copy.slice(self.at.min(copy.len())..)),
+            (Some(_), _) => Body::Here(copy.slice(at.min(copy.len())..)),
             (None, Some(length)) => Body::Exact(length),
             (None, None) if traits.chunked => Body::Chunked,
             (None, None) => Body::Close,

@@ -1,9 +1,45 @@
-//! The fields of a head: places in it until all of it is there, then slices of one copy (RFC 9112 5). No I/O.
+//! The lines of a head, and its fields: places in it until all of it is there, then slices of one copy (RFC 9112 5). No I/O.
 
 use super::super::grammar::{self, Fault};
+use super::Limits;
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use std::ops::Range;
+
+/// How far the lines of a head have been read.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    /// Where the line begins that is not complete.
+    at: usize,
+    /// Bytes of it that hold no line end.
+    scanned: usize,
+}
+
+impl Lines {
+    /// The next line of `bytes`, which begin where the head does, and where it begins; `None` when it is not complete.
+    pub(super) fn next<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        limits: &Limits,
+        too_long: Fault,
+    ) -> Result<Option<(&'a [u8], usize)>, Fault> {
+        let room = limits.head_bytes.saturating_sub(self.at);
+        let line = grammar::line(self.rest(bytes), &mut self.scanned, room, too_long)?;
+        let from = self.at;
+        self.at += line.map_or(0, |line| line.len() + 2);
+        Ok(line.map(|line| (line, from)))
+    }
+
+    /// What of `bytes` belongs to no complete line yet.
+    pub(super) fn rest<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        bytes.get(self.at..).unwrap_or_default()
+    }
+
+    /// Bytes of complete lines.
+    pub(super) fn read(&self) -> usize {
+        self.at
+    }
+}
 
 /// Names and values, as places in the head.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@
 use super::super::error::ErrorKind;
 use super::super::grammar::{self, Fault, TOKENS_MANY, TYPES_MANY, bad};
 use super::Limits;
-use super::fields::{Fields, TooMuch, has_token};
+use super::fields::{Fields, Lines, TooMuch, has_token};
 use bytes::Bytes;
 use http::{Method, Request, Uri, Version};
 use std::mem::replace;
@@ -16,10 +16,7 @@ use std::ops::Range;
 /// Reads one head.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
-    /// Where the line begins that is not complete.
-    at: usize,
-    /// Bytes of it that hold no line end.
-    scanned: usize,
+    lines: Lines,
     blanks: usize,
     line: Option<RequestLine>,
     fields: Fields,
@@ -72,21 +69,18 @@ impl Reader {
     /// when it is complete. After a fault nothing may be read any more.
     pub(super) fn read(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Fault> {
         loop {
-            let rest = bytes.get(self.at..).unwrap_or_default();
-            let room = limits.head_bytes.saturating_sub(self.at);
+            let rest = self.lines.rest(bytes);
             let too_long = if self.line.is_none() && has_method(rest) { TARGET_LONG } else { HEAD_LONG };
-            let Some(line) = grammar::line(rest, &mut self.scanned, room, too_long)? else {
+            let Some((line, from)) = self.lines.next(bytes, limits, too_long)? else {
                 if self.line.is_none() && !rest.is_empty() {
                     grammar::beginning(rest)?;
                 }
                 return Ok(None);
             };
-            let from = self.at;
-            self.at += line.len() + 2;
             if self.line.is_none() {
                 self.request_line(line, from)?;
             } else if line.is_empty() {
-                return self.finish(bytes).map(|head| Some((head, self.at)));
+                return self.finish(bytes).map(|head| Some((head, self.lines.read())));
             } else {
                 self.field(line, from, limits)?;
             }
@@ -151,7 +145,7 @@ impl Reader {
         let RequestLine { method, target, version } =
             self.line.take().ok_or(bad("A request begins with its request line."))?;
         let traits = std::mem::take(&mut self.head);
-        let head = Bytes::copy_from_slice(bytes.get(..self.at).unwrap_or_default());
+        let head = Bytes::copy_from_slice(bytes.get(..self.lines.read()).unwrap_or_default());
         let mut request = Request::new(());
         *request.uri_mut() = Uri::from_maybe_shared(head.slice(target))
             .map_err(|_| bad("The request target is not of a form that this method has."))?;
