@@ -27,7 +27,7 @@ use crate::control::{
 };
 use crate::observe::Observer;
 use pass::Grant;
-use std::array;
+use smallvec::SmallVec;
 use std::fmt;
 use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -133,24 +133,19 @@ impl Gate {
         let mut state = self.lock();
         let now = at.unwrap_or_else(clock::now);
         let result = act(&mut state, now);
-        let mut grants = Grants::default();
+        let mut grants = Grants::new();
         let sooner = state.hand_out(now, &mut grants);
-        // What one request makes happen has room here: it costs no allocation.
-        let first: [Option<Event>; 3] = array::from_fn(|_| state.lanes.next_event());
-        let others: Vec<Event> = iter::from_fn(|| state.lanes.next_event()).collect();
+        let events: SmallVec<[Event; 3]> = iter::from_fn(|| state.lanes.next_event()).collect();
         drop(state);
-        grants.give();
+        for (give, word) in grants {
+            // A receiver that is gone is being dropped right now: its seat gives the ticket back.
+            drop(give.send(word));
+        }
         if sooner {
             self.shared.wake.notify_one();
         }
-        self.tell(first.iter().flatten().chain(&others));
+        events.iter().for_each(|event| self.shared.observer.event(event));
         result
-    }
-
-    fn tell<'a>(&self, events: impl Iterator<Item = &'a Event>) {
-        for event in events {
-            self.shared.observer.event(event);
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -176,7 +171,7 @@ impl State {
                 Step::Wait(next) => break next,
             };
             if let Some(give) = self.waiting.remove(&id) {
-                grants.push(give, word);
+                grants.push((give, word));
             }
         };
         let sooner = match (next, self.armed) {
@@ -188,32 +183,11 @@ impl State {
     }
 }
 
-/// Turns that have come, to be told once the lock is free: whoever wakes up wants it next.
-#[derive(Default)]
-struct Grants {
-    /// Few at a time, as a rule: they cost no allocation.
-    first: [Option<(Give, Word)>; 3],
-    others: Vec<(Give, Word)>,
-}
-
 type Word = Result<(), Refusal>;
 type Give = oneshot::Sender<Word>;
-
-impl Grants {
-    fn push(&mut self, give: Give, word: Word) {
-        match self.first.iter_mut().find(|place| place.is_none()) {
-            Some(place) => *place = Some((give, word)),
-            None => self.others.push((give, word)),
-        }
-    }
-
-    fn give(self) {
-        for (give, word) in self.first.into_iter().flatten().chain(self.others) {
-            // A receiver that is gone is being dropped right now: its seat gives the ticket back.
-            drop(give.send(word));
-        }
-    }
-}
+/// Turns that have come, to be told once the lock is free: whoever wakes up wants it next. What one request makes happen has
+/// room here: it costs no allocation.
+type Grants = SmallVec<[(Give, Word); 3]>;
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
