@@ -155,6 +155,7 @@ fn queue(table: &mut Reader<'_>, config: &mut Config) {
     table.set(&mut queue.lanes_max, "lanes_max", count(1..=100_000));
     table.set(&mut queue.lane_idle, "lane_idle", time(Duration::from_secs(1)..=DAY));
     table.set(&mut config.proxy.routes_max, "routes_max", count(1..=10_000));
+    table.set(&mut config.proxy.route_names_max, "route_names_max", count(8..=10_000));
 }
 
 fn replay(table: &mut Reader<'_>, config: &mut Config) {

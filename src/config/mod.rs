@@ -212,6 +212,8 @@ pub struct ProxySettings {
     pub upstream_http2_head_bytes_max: u32,
     /// Routes that are told apart by their paths; further ones share the route `other`.
     pub routes_max: usize,
+    /// Names at one place of a path, beyond which they are identifiers; an eighth as many of those with digits.
+    pub route_names_max: usize,
 }
 
 impl Default for ProxySettings {
@@ -251,6 +253,7 @@ impl Default for ProxySettings {
             upstream_http2_connection_window: 1024 * 1024,
             upstream_http2_head_bytes_max: 16 * 1024,
             routes_max: 200,
+            route_names_max: 64,
         }
     }
 }

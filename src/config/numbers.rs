@@ -41,6 +41,7 @@ impl Config {
             ("queue.lanes_max", whole(queue.lanes_max)),
             ("queue.lane_idle", seconds(queue.lane_idle)),
             ("queue.routes_max", whole(proxy.routes_max)),
+            ("queue.route_names_max", whole(proxy.route_names_max)),
             ("replay.bytes_max", whole(proxy.replay_bytes_max)),
             ("replay.bytes_total_max", whole(proxy.replay_bytes_total_max)),
             ("replay.retry_after_max", seconds(retry.retry_after_max)),

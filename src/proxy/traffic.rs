@@ -51,7 +51,7 @@ impl Traffic {
         Self {
             credentials,
             routes: config.routes.clone(),
-            folded: Routes::new(config.proxy.routes_max),
+            folded: Routes::new(config.proxy.routes_max, config.proxy.route_names_max),
             lanes: config.lane_matches.clone(),
             classes: config.class_matches.iter().map(Class::new).collect(),
         }
