@@ -1,8 +1,10 @@
 //! JMeter 5.6.3, headless: 100 closed-loop threads, an API that allows 10 requests a second and refuses the rest,
 //! and not one error in the report. As reverse proxy (JMeter's host and port are Tidegate's) and as HTTP proxy
-//! (`-H`/`-P`; host and port are the API's). And beside production, by the recipe: the load test takes what is left.
+//! (`-H`/`-P`; host and port are the API's). Over TLS, with a certificate that JMeter takes as it takes any. And beside
+//! production, by the recipe: the load test takes what is left.
 
 use crate::Client;
+use crate::curl::identity;
 use crate::foreign::{find, is_executable, run};
 use crate::plain::get;
 use crate::process::Tidegate;
@@ -20,7 +22,7 @@ pub(crate) const CLIENT: Client = Client {
     name: "jmeter",
     find: laid_out,
     get: "tests/jmeter/install.sh (needs java and mvn; Debian: apt-get install default-jre-headless maven)",
-    cases: &[("hundred_threads_no_errors_both_modes_and_beside_production", all_modes)],
+    cases: &[("hundred_threads_no_errors_in_every_mode_and_beside_production", all_modes)],
 };
 
 const PLAN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/jmeter/messages.jmx");
@@ -50,12 +52,12 @@ fn laid_out() -> Option<PathBuf> {
 
 /// All at once, each with an API and a proxy of its own: the time is spent waiting, not computing.
 fn all_modes(path: &Path) {
-    let modes = [Mode::Server, Mode::Proxy, Mode::BesideProduction].map(|mode| {
+    let modes = [Mode::Server, Mode::Proxy, Mode::Tls, Mode::BesideProduction].map(|mode| {
         let path = path.to_owned();
         thread::spawn(move || one_mode(&path, mode))
     });
     let failed: Vec<_> = modes.into_iter().filter_map(|mode| mode.join().err()).collect();
-    assert!(failed.is_empty(), "{} of 3 modes failed", failed.len());
+    assert!(failed.is_empty(), "{} of 4 modes failed", failed.len());
 }
 
 /// How JMeter gets to the API, and who else does.
@@ -63,15 +65,21 @@ fn all_modes(path: &Path) {
 enum Mode {
     Server,
     Proxy,
+    Tls,
     BesideProduction,
 }
 
 fn one_mode(path: &Path, mode: Mode) {
     // One budget for everyone: production has no token, the load test has one.
     let sim = Tidegate::sim(&["--limit", "10/s", "--key", "none", "--retry-after", "1", "--latency", "40ms"]);
-    let recipe: &[&str] = if mode == Mode::BesideProduction { &["--config", RECIPE] } else { &[] };
-    let proxy = Tidegate::run(&sim.url(), recipe);
     let folder = tempfile::tempdir().unwrap();
+    let own = match mode {
+        Mode::Server | Mode::Proxy => Vec::new(),
+        Mode::Tls => identity(folder.path()).to_vec(),
+        Mode::BesideProduction => vec!["--config".to_owned(), RECIPE.to_owned()],
+    };
+    let own: Vec<&str> = own.iter().map(String::as_str).collect();
+    let proxy = Tidegate::run(&sim.url(), &own);
     let jtl = folder.path().join("out.jtl");
     let mut command = Command::new(path);
     command.args(["-n", "-t", PLAN, "-j"]).arg(folder.path().join("jmeter.log")).arg("-l").arg(&jtl);
@@ -83,6 +91,10 @@ fn one_mode(path: &Path, mode: Mode) {
             .arg(format!("-Jport={}", sim.listen.port()));
     } else {
         command.arg(format!("-Jport={}", proxy.listen.port()));
+    }
+    if mode == Mode::Tls {
+        // A handshake each before the first sample, on a machine that does all four modes at once.
+        command.args(["-Jprotocol=https", "-Jconnect_timeout=30000"]);
     }
     let listen = proxy.listen;
     let over = Arc::new(AtomicBool::new(false));
