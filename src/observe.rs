@@ -103,6 +103,10 @@ pub struct Connections {
     pub reused: u64,
     /// Requests that got no connection, because too many waited or they did for too long.
     pub refused: u64,
+    /// Look-ups of the upstream's name so far that were answered.
+    pub lookups_answered: u64,
+    /// Look-ups that failed, or took too long; older addresses may have stood in.
+    pub lookups_failed: u64,
     /// Closed so far, in the order of [`ClosedBy::ALL`].
     pub closed: [u64; 5],
 }

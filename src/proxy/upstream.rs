@@ -43,6 +43,8 @@ struct Shared {
     host: HeaderValue,
     origin: Uri,
     dial: Box<dyn Dial>,
+    /// What the name's addresses are known by; nothing with a connector of its own.
+    names: Option<Arc<Names>>,
     pool: Arc<Pool>,
     settings: ProxySettings,
 }
@@ -78,7 +80,7 @@ pub fn clients(config: &Config, sets: usize) -> Result<Vec<Vec<Client>>, TrustEr
     let client = |(upstream, names): &(&UpstreamSettings, _), set| {
         let dial = dial::to(upstream, names, &trust)?;
         let bounds = Bounds::of(&config.proxy, set, sets);
-        Ok(Client::over(dial, &upstream.address, &config.proxy, bounds))
+        Ok(Client::over(dial, Some(Arc::clone(names)), &upstream.address, &config.proxy, bounds))
     };
     (0..sets).map(|set| names.iter().map(|upstream| client(upstream, set)).collect()).collect()
 }
@@ -92,10 +94,16 @@ impl Client {
         C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
         C::Future: Send,
     {
-        Self::over(Box::new(Tower(connector)), upstream, settings, Bounds::of(settings, 0, 1))
+        Self::over(Box::new(Tower(connector)), None, upstream, settings, Bounds::of(settings, 0, 1))
     }
 
-    fn over(dial: Box<dyn Dial>, upstream: &Upstream, settings: &ProxySettings, bounds: Bounds) -> Self {
+    fn over(
+        dial: Box<dyn Dial>,
+        names: Option<Arc<Names>>,
+        upstream: &Upstream,
+        settings: &ProxySettings,
+        bounds: Bounds,
+    ) -> Self {
         let host = HeaderValue::from_str(upstream.authority.as_str())
             .expect("an authority consists of characters that a field may have");
         let origin = uri(upstream, PathAndQuery::from_static("/"));
@@ -104,6 +112,7 @@ impl Client {
             host,
             origin,
             dial,
+            names,
             pool: Arc::new(Pool::new(bounds, upstream.scheme == Scheme::HTTPS)),
             settings: settings.clone(),
         };
@@ -122,7 +131,13 @@ impl Client {
     /// The connections that all `clients` of one upstream have, together.
     pub fn connections<'a>(clients: impl IntoIterator<Item = &'a Self>) -> Connections {
         let mut sum = Connections::default();
-        clients.into_iter().for_each(|client| client.shared.pool.add_to(&mut sum));
+        for client in clients {
+            client.shared.pool.add_to(&mut sum);
+            // All of them ask by the same names.
+            if let Some(names) = &client.shared.names {
+                (sum.lookups_answered, sum.lookups_failed) = names.lookups();
+            }
+        }
         sum
     }
 

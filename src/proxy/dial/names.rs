@@ -11,6 +11,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::lookup_host;
@@ -33,6 +34,9 @@ pub(in crate::proxy) struct Names {
     known: tokio::sync::Mutex<Known>,
     /// Addresses that are tried last until then.
     failed: Mutex<Vec<(SocketAddr, Instant)>>,
+    /// Look-ups so far that were answered, and that were not.
+    answered: AtomicU64,
+    unanswered: AtomicU64,
 }
 
 #[derive(Default)]
@@ -66,7 +70,14 @@ impl Names {
             stale: settings.dns_stale,
             known: tokio::sync::Mutex::default(),
             failed: Mutex::default(),
+            answered: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
         }
+    }
+
+    /// How many look-ups were answered so far, and how many failed.
+    pub(in crate::proxy) fn lookups(&self) -> (u64, u64) {
+        (self.answered.load(Ordering::Relaxed), self.unanswered.load(Ordering::Relaxed))
     }
 
     /// The addresses in the order in which to try them: families in turn, those that failed lately last.
@@ -107,12 +118,14 @@ impl Names {
         };
         let error = match answer {
             Ok(addresses) if !addresses.is_empty() => {
+                self.answered.fetch_add(1, Ordering::Relaxed);
                 *known = Known { addresses, told: Some(clock::now()), ask_again: None };
                 return Ok(known.addresses.clone());
             }
             Ok(_) => io::Error::other("the name has no address"),
             Err(error) => error,
         };
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
         if !has_old {
             return Err(DnsError(error));
         }
@@ -154,7 +167,7 @@ mod tests {
     use super::*;
     use std::future::{pending, ready};
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     fn address(text: &str) -> SocketAddr {
         SocketAddr::new(text.parse().unwrap(), 443)
@@ -206,8 +219,10 @@ mod tests {
             assert!(clock::now() - start <= STALE_PATIENCE);
             assert_eq!(asked.load(Ordering::Relaxed), lookups);
         }
+        assert_eq!(names.lookups(), (1, 3));
         seconds(600).await;
         assert!(names.addresses().await.is_err(), "too old");
+        assert_eq!(names.lookups(), (1, 4));
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,6 +22,7 @@ pub(super) struct ConnectionMetrics {
     failed: IntCounterVec,
     reused: IntCounterVec,
     refused: IntCounterVec,
+    lookups: IntCounterVec,
 }
 
 impl ConnectionMetrics {
@@ -80,6 +81,11 @@ impl ConnectionMetrics {
                 "Requests that got no connection: too many waited for one, or they did for too long.",
                 &["upstream"],
             )?,
+            lookups: count(
+                "tidegate_upstream_lookups_total",
+                "DNS look-ups of the upstream's name, by result: answered, failed.",
+                &["upstream", "result"],
+            )?,
         })
     }
 
@@ -110,6 +116,8 @@ impl ConnectionMetrics {
         }
         raise(&self.opened, &[upstream, "http/1.1"], connections.opened_http1);
         raise(&self.opened, &[upstream, "h2"], connections.opened_http2);
+        raise(&self.lookups, &[upstream, "answered"], connections.lookups_answered);
+        raise(&self.lookups, &[upstream, "failed"], connections.lookups_failed);
         for (reason, value) in ClosedBy::ALL.iter().zip(connections.closed) {
             raise(&self.closed, &[upstream, reason.as_str()], value);
         }

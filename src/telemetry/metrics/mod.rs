@@ -446,8 +446,13 @@ mod tests {
     }
 
     fn text(metrics: &Metrics, lanes: &[LaneView]) -> String {
-        let connections =
-            Connections { open: 7, opened_http2: 9, closed: [0, 4, 0, 0, 0], ..Connections::default() };
+        let connections = Connections {
+            open: 7,
+            opened_http2: 9,
+            lookups_failed: 2,
+            closed: [0, 4, 0, 0, 0],
+            ..Connections::default()
+        };
         let upstream_connections = vec![("h:80".into(), connections)];
         metrics.render(lanes, &Levels { lanes_max: 5, upstream_connections, ..Levels::default() }).unwrap()
     }
@@ -513,6 +518,7 @@ mod tests {
             r#"tidegate_upstream_connections{upstream="h:80"} 7"#,
             r#"tidegate_upstream_connections_opened_total{protocol="h2",upstream="h:80"} 9"#,
             r#"tidegate_upstream_connections_closed_total{reason="idle",upstream="h:80"} 4"#,
+            r#"tidegate_upstream_lookups_total{result="failed",upstream="h:80"} 2"#,
             "tidegate_lanes 1",
             "tidegate_lanes_max 5",
         ] {
