@@ -43,9 +43,17 @@ pub(super) fn line<'a>(
 
 /// Can `bytes` be the beginning of a request line? So that what is no HTTP at all is answered at once.
 pub(super) fn beginning(bytes: &[u8]) -> Result<(), Fault> {
-    let start = bytes.get(..bytes.len().min(BEGINNING)).unwrap_or_default();
+    let start = bytes.get(..bytes.len().min(METHOD_MAX + 1)).unwrap_or_default();
     let method = start.split(|byte| *byte == b' ').next().unwrap_or_default();
-    if method == b"\r" || is_token(method) { Ok(()) } else { Err(bad("The method is not a token.")) }
+    if method != b"\r" && !is_token(method) {
+        return Err(bad("The method is not a token."));
+    }
+    check_method_length(method)
+}
+
+/// Methods that nobody has heard of are relayed, but not what is longer than any.
+pub(super) fn check_method_length(method: &[u8]) -> Result<(), Fault> {
+    if method.len() > METHOD_MAX { Err(bad("The method is longer than any that there is.")) } else { Ok(()) }
 }
 
 /// Name and value of a field line (RFC 9112 5), as places in it.
@@ -91,18 +99,48 @@ pub(super) fn check_target(target: &[u8], tunnel: bool) -> Result<(), Fault> {
         return Ok(());
     }
     let is_authority = |uri: &http::Uri| uri.scheme().is_none() && uri.authority().is_some();
-    let valid = http::Uri::try_from(target).is_ok_and(|uri| is_authority(&uri) == tunnel);
+    // A tunnel without a port leads nowhere (RFC 9110 9.3.6), and nobody's name is part of where it leads.
+    let is_whole = |uri: &http::Uri| !tunnel || (uri.port_u16().is_some() && !target.contains(&b'@'));
+    let valid = http::Uri::try_from(target).is_ok_and(|uri| is_authority(&uri) == tunnel && is_whole(&uri));
     if valid { Ok(()) } else { Err(bad("The request target is not of a form that this method has.")) }
 }
+
+/// Is it chunked alone, which is the only transfer coding that is understood? Of others it is told whether they are
+/// valid and unknown, or whether nobody can say where their body ends (RFC 9112 6.1, 6.3).
+pub(super) fn check_coding(coding: &[u8]) -> Result<(), Fault> {
+    let coding = coding.trim_ascii();
+    if coding.eq_ignore_ascii_case(CHUNKED) {
+        return Ok(());
+    }
+    let mut codings = coding.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    let is_last_chunked = codings.next_back().is_some_and(|last| last.eq_ignore_ascii_case(CHUNKED));
+    let is_other = |coding: &[u8]| {
+        let name = coding.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        is_token(name) && !name.eq_ignore_ascii_case(CHUNKED)
+    };
+    if is_last_chunked && codings.all(is_other) {
+        let kind = ErrorKind::NotImplemented;
+        return Err(Fault { kind, detail: "The only transfer coding that is understood is chunked, once." });
+    }
+    Err(CODING_OPEN)
+}
+
+/// A body ends nowhere if the last coding is not chunked, and chunked is applied once (RFC 9112 6.3, 7).
+pub(super) const CODING_OPEN: Fault =
+    bad("The last transfer coding is not chunked, or chunked is there more than once.");
+const CHUNKED: &[u8] = b"chunked";
 
 /// The size in a chunk's first line, whose extensions are checked and forgotten (RFC 9112 7.1).
 pub(super) fn chunk_size(line: &[u8]) -> Result<u64, Fault> {
     let digits = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
     let (digits, extensions) = line.split_at_checked(digits).unwrap_or_default();
-    if digits.is_empty() || digits.len() > 16 {
+    // Zeros before a number are part of it, however many: they say nothing.
+    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
+    let told = digits.get(zeros..).unwrap_or_default();
+    if digits.is_empty() || told.len() > 16 {
         return Err(bad("A chunk's size is not a number."));
     }
-    let size = digits
+    let size = told
         .iter()
         .fold(0, |size: u64, digit| (size << 4) | char::from(*digit).to_digit(16).map_or(0, u64::from));
     if size > LENGTH_MAX {
@@ -115,11 +153,12 @@ pub(super) fn chunk_size(line: &[u8]) -> Result<u64, Fault> {
     }
 }
 
-/// `*( ";" name [ "=" ( token / quoted-string ) ] )`. The space that the grammar forgives is not forgiven.
+/// `*( ";" name [ "=" ( token / quoted-string ) ] )`, with blanks around the marks, which have to be taken (RFC 9110
+/// 5.6.3). Behind a size or an extension that is the last there may be none.
 fn are_extensions(mut text: &[u8]) -> bool {
-    while let Some(after) = text.strip_prefix(b";") {
+    while let Some(after) = without_mark(text, b";") {
         let Some(after) = without_token(after) else { return false };
-        text = match after.strip_prefix(b"=") {
+        text = match without_mark(after, b"=") {
             None => after,
             Some(value) => {
                 let Some(after) = without_token(value).or_else(|| without_quoted(value)) else {
@@ -130,6 +169,18 @@ fn are_extensions(mut text: &[u8]) -> bool {
         };
     }
     text.is_empty()
+}
+
+/// `text` behind a mark that it begins with, and behind the blanks around that.
+fn without_mark<'a>(text: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
+    without_blanks(text).strip_prefix(mark).map(without_blanks)
+}
+
+fn without_blanks(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', after @ ..] = text {
+        text = after;
+    }
+    text
 }
 
 fn without_token(text: &[u8]) -> Option<&[u8]> {
@@ -225,8 +276,9 @@ const TOKEN: [bool; 256] = {
 const TARGET_MAX: usize = 65_533;
 /// Larger is nothing that could ever be sent.
 const LENGTH_MAX: u64 = i64::MAX as u64;
-/// Bytes of an unfinished request line that are looked at each time that some come.
-const BEGINNING: usize = 32;
+/// The longest that is registered has 17 bytes. So many of an unfinished request line are looked at each time that some
+/// come.
+pub(super) const METHOD_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {

@@ -118,7 +118,7 @@ async fn a_body_that_is_none_is_not_whole() {
         chunked("3 x\r\nabc\r\n0\r\n\r\n"),
         chunked("\r\n3\r\nabc\r\n0\r\n\r\n"),
         chunked("ffffffffffffffff\r\nabc"),
-        chunked("00000000000000003\r\nabc\r\n0\r\n\r\n"),
+        chunked("10000000000000003\r\nabc\r\n0\r\n\r\n"),
         chunked("3;=\r\nabc\r\n0\r\n\r\n"),
         chunked("3\r\nabc\r\n0\r\nno colon\r\n\r\n"),
         chunked("3\r\nabc\r\n0\r\nX : y\r\n\r\n"),

@@ -66,6 +66,7 @@ async fn request_lines_that_are_none() {
             ("bytes beyond ASCII in the target", b"GET /\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n"),
             ("a target with angles", b"GET /<x> HTTP/1.1\r\nHost: a\r\n\r\n"),
             ("a method that is no token", b"G(T / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            ("a method of 33 bytes", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ-------\x20/ HTTP/1.1\r\nHost: a\r\n\r\n"),
             ("no method", b"/ HTTP/1.1\r\nHost: a\r\n\r\n"),
             ("no target", b"GET HTTP/1.1\r\nHost: a\r\n\r\n"),
             ("bare LF after the line", b"GET / HTTP/1.1\nHost: a\r\n\r\n"),
@@ -79,6 +80,9 @@ async fn request_lines_that_are_none() {
         &[400],
     )
     .await;
+    // Longer than a head may be, and refused for what it is.
+    let endless = "A".repeat(100_000);
+    refused_heads(&[("a method without end", &endless)], &[400]).await;
 }
 
 #[tokio::test]
@@ -118,6 +122,10 @@ async fn targets_that_are_none() {
             ("CONNECT to a path", "CONNECT /a HTTP/1.1\r\nHost: a\r\n\r\n"),
             ("CONNECT to a URL", "CONNECT http://a/ HTTP/1.1\r\nHost: a\r\n\r\n"),
             ("CONNECT to an asterisk", "CONNECT * HTTP/1.1\r\nHost: a\r\n\r\n"),
+            ("CONNECT without a port", "CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n"),
+            ("CONNECT with an empty port", "CONNECT a: HTTP/1.1\r\nHost: a\r\n\r\n"),
+            ("CONNECT with a port that is none", "CONNECT a:99999 HTTP/1.1\r\nHost: a\r\n\r\n"),
+            ("CONNECT with user information", "CONNECT u@a:443 HTTP/1.1\r\nHost: a\r\n\r\n"),
         ],
         &[400],
     )
@@ -278,46 +286,54 @@ async fn lengths_that_are_none() {
 
 #[tokio::test]
 async fn codings_that_are_not_known() {
+    let head =
+        |coding: &str| format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n");
+    // Where their body ends is known, but not what it is (RFC 9112 6.1).
+    for coding in ["gzip, chunked", "x, chunked", "identity, chunked", "gzip;q=1, x, chunked"] {
+        refused_heads(&[(coding, &head(coding))], &[501]).await;
+    }
+    // Where it ends is not known: that must be a 400 (RFC 9112 6.3).
     let bad = [
-        "gzip, chunked",
         "chunked, gzip",
+        "gzip, chunked, gzip",
         "gzip",
         "identity",
         "chunked, chunked",
+        "gzip, chunked, chunked",
+        "chunked;q=1, chunked",
         ",chunked",
+        "gzip,,chunked",
         "chunked,",
         "xchunked",
         "chunkedx",
         "chunked;q=1",
         "chunked ;x",
         "\"chunked\"",
+        "\"gzip\", chunked",
         "chun ked",
         "",
+        ",",
         "chunked, identity",
-        "x, chunked",
         "trailers",
+        "chunked\\",
+        "\u{17f}chunked",
     ];
-    let heads: Vec<_> = bad
-        .iter()
-        .map(|coding| {
-            (*coding, format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n"))
-        })
-        .collect();
+    let heads: Vec<_> = bad.iter().map(|coding| (*coding, head(coding))).collect();
     let cases: Vec<_> = heads.iter().map(|(coding, head)| (*coding, head.as_str())).collect();
-    refused_heads(&cases, &[501]).await;
-    refused_heads(
-        &[(
-            "two lines",
-            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        )],
-        &[501],
-    )
-    .await;
-    refused_heads(
-        &[("folded", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n")],
-        &[501],
-    )
-    .await;
+    refused_heads(&cases, &[400]).await;
+    let two = |first: &str, second: &str| {
+        format!("POST / HTTP/1.1\r\nHost: a\r\n{first}\r\n{second}\r\n\r\n0\r\n\r\n")
+    };
+    let (chunked, gzip) = ("Transfer-Encoding: chunked", "Transfer-Encoding: gzip");
+    for (name, head) in [
+        ("two lines", two(chunked, chunked)),
+        ("two lines, the last another", two(chunked, gzip)),
+        ("two lines, the first another", two(gzip, chunked)),
+        ("folded", two("Transfer-Encoding:", " chunked")),
+        ("with a length", two("Transfer-Encoding: gzip", "Content-Length: 5")),
+    ] {
+        refused_heads(&[(name, &head)], &[400]).await;
+    }
     refused_heads(
         &[
             ("in HTTP/1.0", "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
@@ -341,7 +357,7 @@ async fn codings_that_are_not_known() {
 #[tokio::test]
 async fn chunks_that_are_none() {
     let long = format!("3;{}\r\nabc\r\n0\r\n\r\n", "x".repeat(5_000));
-    let bad: [&str; 39] = [
+    let bad: [&str; 43] = [
         "3\nabc\r\n0\r\n\r\n",
         "3\r\nabc\n0\r\n\r\n",
         "3\r\nabc\r\n0\r\nContent_Length: 3\r\n\r\n",
@@ -359,7 +375,11 @@ async fn chunks_that_are_none() {
         " 3\r\nabc\r\n0\r\n\r\n",
         "3 \r\nabc\r\n0\r\n\r\n",
         "3\t\r\nabc\r\n0\r\n\r\n",
-        "3 ;x\r\nabc\r\n0\r\n\r\n",
+        "3 x\r\nabc\r\n0\r\n\r\n",
+        "3;x \r\nabc\r\n0\r\n\r\n",
+        "3; \r\nabc\r\n0\r\n\r\n",
+        "3;x= \r\nabc\r\n0\r\n\r\n",
+        "3;x y\r\nabc\r\n0\r\n\r\n",
         "\r\nabc\r\n0\r\n\r\n",
         ";x\r\nabc\r\n0\r\n\r\n",
         "3,3\r\nabc\r\n0\r\n\r\n",
@@ -367,7 +387,7 @@ async fn chunks_that_are_none() {
         "3_0\r\nabc\r\n0\r\n\r\n",
         "ffffffffffffffff\r\nabc\r\n0\r\n\r\n",
         "10000000000000003\r\nabc\r\n0\r\n\r\n",
-        "00000000000000000000000003\r\nabc\r\n0\r\n\r\n",
+        "000000000010000000000000003\r\nabc\r\n0\r\n\r\n",
         "3;\r\nabc\r\n0\r\n\r\n",
         "3;x=\r\nabc\r\n0\r\n\r\n",
         "3;x=\"y\r\nabc\r\n0\r\n\r\n",
@@ -467,6 +487,9 @@ async fn what_is_odd_and_right_passes() {
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \tChunked \r\n\r\n03;x;y=z;q=\"\\\"; \"\r\nabc\r\n0;x\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3 ;\tx = y ; z\r\nabc\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n00000000000000000000000003\r\nabc\r\n000\r\n\r\n",
+        "BASELINE-CONTROL---------------- / HTTP/1.1\r\nHost: a\r\n\r\n",
         "PURGE / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 0\r\n\r\n",
         "GET / HTTP/1.0\r\n\r\n",
         "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",

@@ -107,6 +107,7 @@ impl Reader {
         let mut parts = line.split(|byte| *byte == b' ');
         let name = parts.next().unwrap_or_default();
         let method = Method::from_bytes(name).map_err(|_| bad("The method is not a token."))?;
+        grammar::check_method_length(name)?;
         let (Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next()) else {
             return Err(bad(
                 "A request line is a method, a target and a version with one space between them.",
@@ -181,11 +182,9 @@ impl Traits {
                 if is_one_zero {
                     return Err(bad("HTTP/1.0 has no Transfer-Encoding."));
                 }
-                if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(Fault {
-                        kind: ErrorKind::NotImplemented,
-                        detail: "The only transfer coding that is understood is chunked, once.",
-                    });
+                grammar::check_coding(value)?;
+                if self.chunked {
+                    return Err(grammar::CODING_OPEN);
                 }
                 self.chunked = true;
             }
@@ -216,7 +215,7 @@ impl Traits {
 
 /// Does an unfinished request line have its method, so that it is its target that is long?
 fn has_method(line: &[u8]) -> bool {
-    line.iter().take(METHOD_USUAL).any(|byte| *byte == b' ')
+    line.iter().take(grammar::METHOD_MAX + 1).any(|byte| *byte == b' ')
 }
 
 /// Is it a method that anyone would know HTTP by?
@@ -245,8 +244,6 @@ const TOO_MUCH: TooMuch = TooMuch {
 };
 /// Empty lines before a request line.
 const BLANKS_MAX: usize = 4;
-/// No method is longer, or else it is looked at as a head that is too long.
-const METHOD_USUAL: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -340,7 +337,8 @@ mod tests {
         for (text, kind) in [
             (format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(2_000)), ErrorKind::FieldsTooLarge),
             (format!("GET /{}", "y".repeat(2_000)), ErrorKind::TargetTooLong),
-            ("G".repeat(2_000), ErrorKind::FieldsTooLarge),
+            ("G".repeat(2_000), ErrorKind::BadRequest),
+            (format!("{} / HTTP/1.1\r\n", "G".repeat(33)), ErrorKind::BadRequest),
             (fields(101), ErrorKind::FieldsTooLarge),
         ] {
             let cuts: Vec<_> = (0..text.len()).collect();
