@@ -19,6 +19,8 @@ struct State {
     active: usize,
     /// Since when there is none.
     idle_since: Instant,
+    /// There has been one.
+    has_asked: bool,
     /// When the first byte of a head came that is not yet complete.
     head_since: Option<Instant>,
     /// Bytes that the kernel took, and whether it takes no more.
@@ -39,8 +41,10 @@ pub(super) enum Doing {
     Serving,
     /// A head is on its way since then.
     Reading(Instant),
-    /// Nothing since then.
+    /// Nothing since then, after requests.
     Idle(Instant),
+    /// Nothing at all, since then.
+    Silent(Instant),
 }
 
 impl Activity {
@@ -50,6 +54,7 @@ impl Activity {
         let state = State {
             active: 0,
             idle_since: now,
+            has_asked: false,
             head_since: None,
             written: 0,
             is_blocked: false,
@@ -70,6 +75,7 @@ impl Activity {
     pub(super) fn begin(&self) -> Busy {
         let mut state = self.lock();
         state.active += 1;
+        state.has_asked = true;
         state.frames.pay(PAID_BY_REQUEST);
         drop(state);
         Busy(self.clone())
@@ -80,6 +86,7 @@ impl Activity {
         match state.head_since {
             _ if state.active > 0 => Doing::Serving,
             Some(since) => Doing::Reading(since),
+            None if !state.has_asked => Doing::Silent(state.idle_since),
             None => Doing::Idle(state.idle_since),
         }
     }

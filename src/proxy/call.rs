@@ -13,7 +13,7 @@ use crate::gate::Caller;
 use crate::observe::ADMISSION_QUOTA;
 use bytes::Bytes;
 use http::uri::Scheme;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body;
 
 /// A request on its way: where it belongs, and what is sent, as often as it takes.
@@ -66,6 +66,11 @@ impl Shared {
                 return Err(Early::ours(respond::to_options(), "proxy_internal_response"));
             }
         };
+        if head.method == Method::TRACE && !body.is_end_stream() {
+            // HTTP/2 need not say how long it is.
+            let why = "A TRACE has no body.";
+            return Err(ProxyError::new(ErrorKind::BadRequest, why).into());
+        }
         if let Some(quotas) = &self.quotas {
             let caller = place.credential.map_or(Caller::Address(peer.address), Caller::Credential);
             if let Err(wait) = quotas.admit(caller) {

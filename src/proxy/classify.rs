@@ -1,13 +1,13 @@
 //! What does this request want? Its head becomes an [`Intent`], or a sentence about why it is not served.
 
 use super::error::{ErrorKind, ProxyError};
-use super::grammar::{DISGUISE, TOKENS_MANY, TYPES_MANY, check_target, is_framing_in_disguise, number};
+use super::grammar::{self, DISGUISE, TOKENS_MANY, TYPES_MANY, check_target, is_framing_in_disguise, number};
 use super::headers::Present;
 use super::host::is_host;
 use super::sites::{Site, Sites};
 use super::traffic::{Place, Traffic};
 use http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, MAX_FORWARDS, TRANSFER_ENCODING,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, MAX_FORWARDS, TRANSFER_ENCODING,
 };
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -20,6 +20,11 @@ pub(super) struct Classifier {
     sites: Sites,
     traffic: Traffic,
 }
+
+/// An extension of a request whose client waits until it is asked for the body, and has not sent any of it. Who speaks
+/// HTTP/1.0 does not wait (RFC 9110 10.1.1).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waits;
 
 /// What a request wants.
 #[derive(Debug)]
@@ -60,8 +65,9 @@ impl Classifier {
         }
         if there.has(&EXPECT) {
             check_expectation(&head.headers)?;
-            if head.version == Version::HTTP_10 {
-                // Who speaks it does not wait (RFC 9110 10.1.1), so neither need the upstream be asked.
+            let waits = head.version == Version::HTTP_2 || head.extensions.get::<Waits>().is_some();
+            if !waits {
+                // Its body is on the way already, and nobody has to be asked for it.
                 head.headers.remove(EXPECT);
             }
         }
@@ -177,17 +183,12 @@ fn one_host(head: &Parts) -> Result<Option<&str>, ProxyError> {
     valid.map(Some).ok_or_else(|| bad("The Host field is not valid."))
 }
 
-/// hyper relays any list of codings that ends in chunked; only chunked alone is understood here.
+/// Only chunked alone is understood here, once.
 fn check_coding(headers: &HeaderMap) -> Result<(), ProxyError> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(ProxyError::new(
-            ErrorKind::NotImplemented,
-            "The only transfer coding that is understood is chunked, once.",
-        )),
-    }
+    let Some(coding) = codings.next() else { return Ok(()) };
+    grammar::check_coding(coding.as_bytes())?;
+    if codings.next().is_some() { Err(grammar::CODING_OPEN.into()) } else { Ok(()) }
 }
 
 /// The only expectation there is (RFC 9110 10.1.1).
@@ -230,7 +231,7 @@ fn check_translatable(headers: &HeaderMap) -> Result<(), ProxyError> {
 }
 
 fn has_credentials(headers: &HeaderMap) -> bool {
-    headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE)
+    headers.keys().any(|name| CREDENTIALS.contains(&name.as_str()))
 }
 
 /// Is there a body, or the word of one?
@@ -260,6 +261,16 @@ fn bad(detail: &'static str) -> ProxyError {
     ProxyError::new(ErrorKind::BadRequest, detail)
 }
 
+/// Fields in which APIs are told who asks.
+const CREDENTIALS: [&str; 7] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "x-api-key",
+    "api-key",
+    "x-auth-token",
+    "ocp-apim-subscription-key",
+];
 /// Fields that are seldom there, and checked when they are.
 static CHECKED: [HeaderName; 2] = [TRANSFER_ENCODING, EXPECT];
 

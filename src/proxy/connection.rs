@@ -99,7 +99,7 @@ impl Connected {
             .max_pending_accept_reset_streams(bounds.resets_max)
             .max_local_error_reset_streams(bounds.faults_max)
             .serve_connection(TokioIo::new(socket), service);
-        let patience = Patience::new(&settings, Some(settings.http2.idle), ends);
+        let patience = Patience::new(&settings, settings.http2.idle, ends);
         let ended = {
             let mut connection = pin!(connection);
             watched_until_end(connection.as_mut(), &activity, &patience, drain).await
@@ -129,8 +129,8 @@ enum Ended {
 /// How long a connection may do what.
 struct Patience {
     head: Duration,
-    /// For HTTP/2; hyper has a timer for HTTP/1.1.
-    idle: Option<Duration>,
+    /// Without a request, when there have been some.
+    idle: Duration,
     /// The client lets nothing of its answers out.
     untaken: Duration,
     /// What it takes of what is out.
@@ -139,7 +139,7 @@ struct Patience {
 }
 
 impl Patience {
-    fn new(settings: &ProxySettings, idle: Option<Duration>, ends: Ends) -> Self {
+    fn new(settings: &ProxySettings, idle: Duration, ends: Ends) -> Self {
         let (untaken, least) = (settings.write_stall, Least::new(settings));
         Self { head: settings.head_timeout, idle, untaken, least, ends }
     }
@@ -238,9 +238,15 @@ fn next(
         (Doing::Serving, ..) => {
             (activity.untaken_since().map(|since| since + patience.untaken), Then::End(Ended::Stalled))
         }
-        (Doing::Idle(_), Some(asked), _) => (Some(asked + FINISH_PATIENCE), Then::End(Ended::Stalled)),
-        (Doing::Idle(since), None, Some(draining)) => (Some(since.max(draining) + LAST_MOMENT), Then::Finish),
-        (Doing::Idle(since), None, None) => (patience.idle.map(|idle| since + idle), Then::Finish),
+        (Doing::Idle(_) | Doing::Silent(_), Some(asked), _) => {
+            (Some(asked + FINISH_PATIENCE), Then::End(Ended::Stalled))
+        }
+        (Doing::Idle(since) | Doing::Silent(since), None, Some(draining)) => {
+            (Some(since.max(draining) + LAST_MOMENT), Then::Finish)
+        }
+        // Who has said how it speaks and then asks for nothing is as silent as who says nothing.
+        (Doing::Silent(since), None, None) => (Some(since + patience.head.min(patience.idle)), Then::Finish),
+        (Doing::Idle(since), None, None) => (Some(since + patience.idle), Then::Finish),
     }
 }
 
@@ -281,7 +287,7 @@ const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 /// What an idle connection gets when draining begins, for a request that is on its way.
 pub(super) const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// How long an idle connection may take to go when asked to.
-const FINISH_PATIENCE: Duration = Duration::from_secs(5);
+const FINISH_PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 4 * 1024 * 1024;

@@ -101,8 +101,9 @@ impl Frames {
 
     /// Is something unfinished that a client sends in one go: its first words, a head, a control frame?
     pub(super) fn is_unfinished(&self) -> bool {
+        let in_header = self.header_len > 0 && self.header_len < HEADER;
         let in_control = self.header_len == HEADER && self.kind() != DATA;
-        !self.begun || self.in_head || in_control
+        !self.begun || self.in_head || in_header || in_control
     }
 
     /// Something was done for nothing, which counts as so many bytes.
@@ -238,6 +239,9 @@ mod tests {
             let settings = frame(4, 0, 12);
             assert!(read(&settings[..20]));
             assert!(!read(&settings[20..]));
+            let ping = frame(6, 0, 8);
+            assert!(read(&ping[..1]), "a header has to end too");
+            assert!(!read(&ping[1..]));
             assert!(read(&frame(HEADERS, 0, 30)));
             assert!(read(&frame(CONTINUATION, 0, 0)));
             assert!(!read(&frame(CONTINUATION, END_HEADERS, 5)));

@@ -26,7 +26,7 @@ const ROWS: &[Row] = &[
     row(6, "TE is made anew, and trailers wished for are wished for at the origin (RFC 9110 10.1.4)", &["hops::te_is_made_anew", "streams::a_grpc_call_passes_with_its_trailers"]),
     row(7, "trailers are relayed, never merged, and without what must not come late (RFC 9110 6.5)", &["streams::trailers_pass_over_http1_without_what_must_not_come_late", "streams::a_grpc_call_passes_with_its_trailers"]),
     // --- before the answer
-    row(8, "Expect: 100-continue is relayed, and the origin invites the body (RFC 9110 10.1.1)", &["intermediary::expect_is_answered_by_the_origin_s_word", "intermediary::who_speaks_http10_is_not_waited_for", "departure::a_queued_client_that_expects_to_be_asked_is_not_asked_and_may_leave"]),
+    row(8, "Expect: 100-continue is relayed, and the origin invites the body (RFC 9110 10.1.1)", &["intermediary::expect_is_answered_by_the_origin_s_word", "intermediary::who_does_not_wait_to_be_asked_is_not_waited_for", "departure::a_queued_client_that_expects_to_be_asked_is_not_asked_and_may_leave"]),
     row(9, "a final answer comes without the body having been invited", &["interim::a_final_word_comes_before_the_body_is_invited", "replay::a_refusal_before_the_body_was_asked_for_leaves_it_with_the_client"]),
     row(10, "other expectations: 417", &["hostile::expectations_that_are_not_known"]),
     row(11, "1xx: dropped, and the answer is whole (RFC 9110 15.2)", &["interim::early_hints_are_left_out_and_the_answer_is_whole", "interim::interim_answers_alone_are_none"]),

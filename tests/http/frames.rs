@@ -6,6 +6,7 @@ use super::through::{Through, eventually, fixed};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tidegate::config::ProxySettings;
+use tidegate::gate::clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -71,13 +72,31 @@ async fn what_is_begun_has_to_be_finished() {
 }
 
 #[tokio::test]
-async fn a_connection_without_requests_outlives_what_a_head_may_take() {
+async fn who_begins_and_asks_for_nothing_is_gone_in_time() {
     let origin = Origin::friendly().await;
     let through = through(origin.address);
-    let mut client = begun(through.address, &[]).await;
-    tokio::time::sleep(Duration::from_millis(900)).await;
-    client.send(frame(HEADERS, 5, 1, GET)).await;
+    let mut silent = begun(through.address, &[]).await;
+    let mut asking = begun(through.address, &[]).await;
+    asking.send(frame(HEADERS, 5, 1, GET)).await;
     eventually("it is served", || origin.seen().len() == 1).await;
+    let mut pinging = begun(through.address, &[]).await;
+    let begun = clock::now();
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if pinging.stream.write_all(&frame(PING, 0, 0, &[0; 8])).await.is_err() {
+            break;
+        }
+        assert!(clock::now() - begun < Duration::from_secs(9), "pings are no requests");
+    }
+    let told = silent.rest().await;
+    // The first GOAWAY is for the streams that may be on their way.
+    assert!(told.windows(9).any(|part| part == [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0]), "{told:?}");
+    // Who has asked for something may do so again.
+    asking.send(frame(HEADERS, 5, 3, GET)).await;
+    eventually("it is served again", || origin.seen().len() == 2).await;
+    // And may not begin a frame that never ends.
+    asking.send([0, 0]).await;
+    asking.rest().await;
 }
 
 #[tokio::test]

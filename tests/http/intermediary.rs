@@ -107,6 +107,8 @@ async fn what_is_no_request_is_refused() {
         ("GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
         ("TRACE / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer t\r\n\r\n", 405),
+        ("TRACE / HTTP/1.1\r\nHost: a\r\nX-API-Key: t\r\n\r\n", 405),
+        ("TRACE / HTTP/1.1\r\nHost: a\r\nCookie: t\r\n\r\n", 405),
         ("TRACE / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na", 400),
         ("TRACE / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         ("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", 204),
@@ -216,20 +218,28 @@ async fn expect_is_answered_by_the_origin_s_word() {
 }
 
 #[tokio::test]
-async fn who_speaks_http10_is_not_waited_for() {
-    // It would be asked for the body after a second (RFC 9110 10.1.1), and so would this API.
+async fn who_does_not_wait_to_be_asked_is_not_waited_for() {
+    // Who speaks HTTP/1.0, whose body is here already, and who has none: of this API each would be asked for it after a
+    // second (RFC 9110 10.1.1).
     let origin = Origin::friendly().await;
     let through = Through::to(origin.address);
-    let start = clock::now();
-    let response = ask(
-        through.address,
-        "POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
-    )
-    .await;
-    assert_eq!(response.status, 200);
-    let seen = &origin.seen()[0];
-    assert_eq!((seen.field("expect"), &seen.body[..]), (None, &b"abc"[..]));
-    assert!(clock::now() - start < Duration::from_millis(900));
+    let large = format!("Content-Length: 300000\r\n\r\n{}", "a".repeat(300_000));
+    for (version, rest, length) in [
+        ("1.0", "Content-Length: 3\r\n\r\nabc", 3),
+        ("1.1", "Content-Length: 3\r\n\r\nabc", 3),
+        ("1.1", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 13),
+        ("1.1", "Content-Length: 0\r\n\r\n", 0),
+        ("1.1", &large, 300_000),
+    ] {
+        let before = origin.seen().len();
+        let start = clock::now();
+        let request = format!("POST / HTTP/{version}\r\nHost: a\r\nExpect: 100-continue\r\n{rest}");
+        let response = ask(through.address, request).await;
+        assert_eq!(response.status, 200);
+        let seen = &origin.seen()[before];
+        assert_eq!((seen.field("expect"), seen.body.len()), (None, length), "{rest:.40}");
+        assert!(clock::now() - start < Duration::from_millis(900));
+    }
 }
 
 #[tokio::test]

@@ -233,6 +233,7 @@ async fn bodies_and_trailers_that_lie_do_not_pass() {
         ("connection in trailers", head(&[]), "abc", vec![("connection", "close")]),
         ("a pseudo-field in trailers", head(&[]), "abc", vec![("x", "y"), (":path", "/b")]),
         ("an unknown one in trailers", head(&[]), "abc", vec![(":x", "y")]),
+        ("a TRACE's", head(&[(":method", "TRACE")]), "abc", vec![]),
     ] {
         let end = ask(through.address, &fields, Some(body), &trailers).await;
         if end == End::Served || !origin.seen().is_empty() {

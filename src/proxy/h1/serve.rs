@@ -4,6 +4,7 @@
 //! for the client that leaves.
 
 use super::super::Proxy;
+use super::super::classify::Waits;
 use super::super::connection::{LINGER, linger};
 use super::super::peer::Peer;
 use super::super::respond::HEAD_TIMEOUT;
@@ -114,7 +115,11 @@ fn read(line: &mut Line<'_>, found: Found) -> (Request<Body>, Terms) {
             let asked = Asked { version: request.version(), head_alone, trailers };
             let is_uninvited = expects && feed.is_some() && line.unread.is_empty();
             let upload = Upload { feed, is_uninvited, is_answered: false };
-            (request.map(|()| body), Terms { asked, keeps, upload })
+            let mut request = request.map(|()| body);
+            if is_uninvited {
+                request.extensions_mut().insert(Waits);
+            }
+            (request, Terms { asked, keeps, upload })
         }
         Err((fault, method)) => {
             let mut request = Request::new(Body::none());
