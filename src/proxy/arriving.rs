@@ -4,10 +4,10 @@ use super::error::BoxError;
 use super::h1::{Alarm, Download, Lost};
 use super::headers;
 use super::pool::{Seat, spawn};
+use super::streamed::Streamed;
 use crate::gate::clock;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -35,7 +35,7 @@ pub(super) enum Coming {
     Apart(mpsc::Receiver<Result<Option<Frame<Bytes>>, Lost>>),
     /// A stream over HTTP/2, which is another's when this is dropped.
     Stream {
-        body: Incoming,
+        body: Streamed,
         /// Held, not used.
         _seat: Seat,
     },
@@ -88,9 +88,7 @@ impl Coming {
                 Some(frame) => frame.map_err(Into::into).transpose(),
                 None => Some(Err(Lost::Closed.into())),
             },
-            Self::Stream { body, .. } => {
-                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(Into::into))
-            }
+            Self::Stream { body, .. } => ready!(Pin::new(body).poll_frame(cx)),
             Self::Over => None,
         })
     }

@@ -13,6 +13,7 @@ use super::held::{Given, Held};
 use super::opening::{open, prepare};
 use super::peer::Peer;
 use super::socket::{Socket, Transport};
+use super::streamed::Streamed;
 use super::taking::{Ends, Least, Takes};
 use crate::config::ProxySettings;
 use crate::gate::clock;
@@ -82,7 +83,7 @@ impl Connected {
             // Boxed: it is large, and hyper moves it several times on its way to a task, and keeps its room while the
             // answer is sent.
             Box::pin(async move {
-                let response = proxy.serve(request, peer).await;
+                let response = proxy.serve(request.map(Streamed::of_request), peer).await;
                 asked.answered();
                 given.gives(0);
                 Ok::<_, Departed>(response.map(|body| Held::new(body, busy, Some(given))))

@@ -27,6 +27,8 @@ impl Failed {
 
     pub(super) fn of_http2(error: TrySendError<Request<Sending>>, kept: bool, upstream: &Upstream) -> Self {
         let unsent = error.message().is_some() || is_refused_stream(error.error());
+        // A stream that is reset is this request's own end, not that of a connection that was kept too long.
+        let kept = kept && ends_connection(error.error());
         Self { error: explain(error.into_error(), upstream), unsent, kept }
     }
 

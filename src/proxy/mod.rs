@@ -37,6 +37,7 @@ mod sending;
 pub mod signals;
 mod sites;
 mod socket;
+mod streamed;
 mod taking;
 mod tracked;
 mod traffic;

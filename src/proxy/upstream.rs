@@ -14,6 +14,7 @@ use super::failure::{Failed, ends_connection, explain};
 use super::h1::Exchange;
 use super::headers;
 use super::pool::{Bounds, Greeting, Housed, Lease, NoTurn, Place, Pool, Seat, Turn};
+use super::streamed::Streamed;
 use super::trust::{Trust, TrustError};
 use crate::config::{Config, ProxySettings, Upstream, UpstreamSettings};
 use crate::gate::clock;
@@ -21,6 +22,7 @@ use crate::observe::Connections;
 use http::header::EXPECT;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http_body::Body;
 use hyper::client::conn::http2;
 use hyper_util::client::legacy::connect::Connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -214,6 +216,7 @@ impl Client {
         *request.uri_mut() = uri(&self.shared.upstream, head.target.clone());
         *request.headers_mut() = head.headers.clone();
         request.headers_mut().remove(EXPECT);
+        let is_bodiless = request.body().is_end_stream();
         let answer = tokio::select! {
             answer = seat.sender.try_send_request(request) => answer,
             () = self.silence(replay) => return Err(self.silent().into()),
@@ -225,7 +228,10 @@ impl Client {
             Failed::of_http2(error, kept, &self.shared.upstream)
         })?;
         let patience = self.shared.settings.stream_idle;
-        Ok(response.map(|body| Arriving::new(Coming::Stream { body, _seat: seat }, patience)))
+        Ok(response.map(|body| {
+            let body = Streamed::of_answer(body, is_bodiless);
+            Arriving::new(Coming::Stream { body, _seat: seat }, patience)
+        }))
     }
 
     /// What `making` makes, unless it takes too long.

@@ -50,7 +50,7 @@ const ROWS: &[Row] = &[
     row(27, "codings that are not known, or twice: never relayed", &["hostile::codings_that_are_not_known", "proxy/classify::tunnels_and_odd_codings_are_not_served"]),
     row(28, "chunks are exactly chunks", &["hostile::chunks_that_are_none"]),
     row(29, "bare CR and LF, NUL, folded lines, a space before the colon, names that are none: 400", &["hostile::fields_that_are_none", "hostile::request_lines_that_are_none"]),
-    row(30, "an incomplete message is never completed", &["hostile::what_is_incomplete_is_never_completed"]),
+    row(30, "an incomplete message is never completed", &["hostile::what_is_incomplete_is_never_completed", "streams::an_upload_that_is_reset_is_never_completed"]),
     // --- where answers end
     row(31, "an answer that breaks off is seen to: a close over HTTP/1.1, a reset over HTTP/2", &["intermediary::truncation_and_nonsense_are_never_a_clean_end", "http2::a_truncated_upstream_body_resets_the_stream_alone", "streams::a_reset_within_an_answer_is_seen_in_either_protocol"]),
     row(32, "a length beside a coding in an answer is dropped", &["answers::a_length_beside_a_coding_is_dropped"]),
@@ -75,7 +75,7 @@ const ROWS: &[Row] = &[
     row(49, "cookie crumbs become one field towards HTTP/1.1 (RFC 9113 8.2.3)", &["http2::requests_over_http2_reach_an_http1_upstream", "proxy/h1/ask::a_head_says_where_and_how_long_and_what_the_client_said"]),
     row(50, ":authority and Host agree, and are hosts (RFC 9113 8.3.1)", &["translation::fields_that_name_no_request_do_not_pass", "proxy/classify::http2_names_any_authority_once"]),
     row(51, "CONNECT is refused in both protocols", &["intermediary::absolute_form_is_served_for_the_upstream_alone", "translation::fields_that_name_no_request_do_not_pass"]),
-    row(52, "a reset of one side becomes one of the other; a refused stream is sent again", &["streams::a_refused_stream_is_sent_again_and_another_reset_is_not", "streams::a_reset_within_an_answer_is_seen_in_either_protocol", "streams::a_client_that_leaves_resets_its_stream_at_the_origin", "http2::a_reset_stream_cancels_its_upstream_request"]),
+    row(52, "a reset of one side becomes one of the other; a refused stream is sent again", &["streams::a_refused_stream_is_sent_again_and_another_reset_is_not", "streams::a_reset_within_an_answer_is_seen_in_either_protocol", "streams::an_upload_that_is_reset_is_never_completed", "streams::a_client_that_leaves_resets_its_stream_at_the_origin", "http2::a_reset_stream_cancels_its_upstream_request"]),
     row(53, "goodbyes: streams that are under way finish", &["streams::a_drain_says_goodbye_and_lets_streams_finish", "tls::a_goodbye_over_http2_costs_no_post"]),
     row(54, "100 streams, windows of 64 KiB and 1 MiB, heads of 16 KiB unpacked", &["frames::what_a_client_may_do_is_announced_and_holds", "frames::what_a_client_may_do_is_configured", "rules::what_is_wrong_ends_its_stream_or_its_connection"]),
     row(55, "floods of control frames end their connection and nothing else", &["frames::floods_end_their_connection_and_nothing_else", "frames::requests_that_are_taken_back_at_once_end_their_connection", "frames::streams_that_break_the_protocol_end_their_connection", "frames::many_small_pieces_of_a_body_are_no_flood", "proxy/frames::control_frames_beyond_what_was_paid_for_are_a_flood"]),

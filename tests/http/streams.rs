@@ -1,6 +1,7 @@
 //! HTTP/2 at the origin, and at the client: trailers, streams that are refused or reset, and goodbyes.
 
 use super::client::{Client as Bytewise, ask, request};
+use super::frames::{HEADERS, begun, frame};
 use super::origin::{Origin, Reply, ok};
 use super::paused::Handing;
 use super::through::{Through, eventually, fixed};
@@ -95,12 +96,12 @@ async fn answer(request: Request<h2::RecvStream>, mut respond: SendResponse<Byte
     match path.as_str() {
         "/refused" if is_first => respond.send_reset(Reason::REFUSED_STREAM),
         "/broken" => respond.send_reset(Reason::INTERNAL_ERROR),
-        "/cut" => {
+        "/cut" | "/stopped" => {
             let mut stream = respond.send_response(Response::new(()), false).unwrap();
             stream.send_data(Bytes::from_static(b"abc"), false).unwrap();
             // Without a moment for them, a reset overtakes the bytes that stand before it.
             tokio::time::sleep(Duration::from_millis(50)).await;
-            stream.send_reset(Reason::INTERNAL_ERROR);
+            stream.send_reset(if path == "/cut" { Reason::INTERNAL_ERROR } else { Reason::NO_ERROR });
         }
         "/large" => {
             let mut stream = respond.send_response(Response::new(()), false).unwrap();
@@ -208,19 +209,48 @@ async fn a_refused_stream_is_sent_again_and_another_reset_is_not() {
     assert_eq!(response.status, 502);
     assert!(response.field("proxy-status").unwrap().contains("error=connection_terminated"), "{response:?}");
     assert_eq!(streams.seen().len(), 3);
+    // Its connection lives, so there is nothing to be made up for.
+    assert_eq!(ask(streams.through.address, request("GET", "/broken", "", "")).await.status, 502);
+    assert_eq!(streams.seen().len(), 4);
 }
 
 #[tokio::test]
 async fn a_reset_within_an_answer_is_seen_in_either_protocol() {
     let streams = Streams::start();
-    let response = ask(streams.through.address, request("GET", "/cut", "", "")).await;
-    assert_eq!((response.status, response.text().as_str(), response.whole), (200, "abc", false));
+    for path in ["/cut", "/stopped"] {
+        let response = ask(streams.through.address, request("GET", path, "", "")).await;
+        assert_eq!((response.status, response.text().as_str(), response.whole), (200, "abc", false));
+    }
     let mut tasks = JoinSet::new();
     let mut sender = connect(streams.through.address, &mut tasks).await;
     let response = sender.send_request(get(streams.through.address, "/cut")).await.unwrap();
     assert!(response.into_body().collect().await.is_err());
     let response = sender.send_request(get(streams.through.address, "/fine")).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok", "the others go on");
+}
+
+#[tokio::test]
+async fn an_upload_that_is_reset_is_never_completed() {
+    let origin = Origin::friendly().await;
+    let upload = [frame(HEADERS, 4, 1, b"\x83\x87\x84\x41\x01a"), frame(0, 0, 1, b"abc")].concat();
+    // Kept until it is whole, and sent on as it comes.
+    for kept in [1_000, 2] {
+        let through = Through::with(origin.address, |proxy| proxy.replay_bytes_max = kept, fixed(10_000.0));
+        // The first says that nothing is wrong, and the others that something is: none says that the body has ended.
+        for code in [Reason::NO_ERROR, Reason::CANCEL, Reason::INTERNAL_ERROR] {
+            for pause in [0, 30] {
+                // So that there is a connection to the origin that can be used at once.
+                assert_eq!(ask(through.address, request("GET", "/", "", "")).await.status, 200);
+                let before = origin.seen().len();
+                let mut client = begun(through.address, &[]).await;
+                client.send(&upload).await;
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                client.send(frame(3, 0, 1, &u32::from(code).to_be_bytes())).await;
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                assert_eq!(origin.seen().len(), before, "{code:?} after {pause} ms, {kept}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
