@@ -2,10 +2,20 @@
 
 use axum::extract::Request;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::IpAddr;
+
+/// Passes on requests that name one host (RFC 9112 3.2).
+pub(super) async fn one_only(request: Request, next: Next) -> Response {
+    let is_named =
+        request.version() != Version::HTTP_11 || request.headers().get_all(header::HOST).iter().count() == 1;
+    if is_named {
+        return next.run(request).await;
+    }
+    (StatusCode::BAD_REQUEST, "a request names one host: Host: localhost\n").into_response()
+}
 
 /// Passes on requests whose Host is `localhost` or an IP address, refuses the others.
 pub(super) async fn own_only(request: Request, next: Next) -> Response {
@@ -28,6 +38,9 @@ pub(super) fn names_own(headers: &HeaderMap) -> bool {
 
 fn is_own(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
+    if host.contains('@') {
+        return false;
+    }
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
@@ -56,7 +69,9 @@ mod tests {
         for host in ["localhost", "LOCALHOST:9464", "127.0.0.1:9464", "[::1]:9464", "10.0.0.1"] {
             assert!(is_own(host), "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example:80", "127.0.0.1.nip.io", "", " "] {
+        for host in
+            ["evil.example", "localhost.evil.example:80", "127.0.0.1.nip.io", "", " ", "evil@localhost"]
+        {
             assert!(!is_own(host), "{host}");
         }
     }

@@ -53,7 +53,8 @@ pub fn router(admin: Admin, loopback: bool) -> Router {
         .route("/api/v1/lanes", get(lanes::list))
         .route("/api/v1/lanes/{name}", get(lanes::show).patch(command::patch))
         .with_state(admin);
-    if loopback { pages.layer(middleware::from_fn(host::own_only)) } else { pages }
+    let pages = if loopback { pages.layer(middleware::from_fn(host::own_only)) } else { pages };
+    pages.layer(middleware::from_fn(host::one_only))
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
@@ -160,6 +161,14 @@ mod tests {
     async fn on_loopback_a_foreign_host_name_is_refused() {
         assert_eq!(get(true, false, "evil.example:9464", "/metrics").await.0, StatusCode::FORBIDDEN);
         assert_eq!(get(false, false, "tidegate.internal", "/metrics").await.0, StatusCode::OK);
+        for hosts in [0, 2] {
+            let mut request = Request::get("/metrics");
+            for _ in 0..hosts {
+                request = request.header(header::HOST, "localhost");
+            }
+            let (head, _) = ask(pages(false, false, None), request, "").await;
+            assert_eq!(head.status, StatusCode::BAD_REQUEST, "{hosts} hosts");
+        }
     }
 
     #[tokio::test]
@@ -196,7 +205,8 @@ mod tests {
         let elsewhere =
             patch(pages.clone(), "/api/v1/lanes/x", nothing.clone(), r#"{"action":"forget"}"#).await;
         assert_eq!(elsewhere.0.status, StatusCode::NOT_FOUND);
-        let text = Request::patch(path).header(header::CONTENT_TYPE, "text/plain");
+        let text =
+            Request::patch(path).header(header::HOST, "localhost").header(header::CONTENT_TYPE, "text/plain");
         assert_eq!(ask(pages, text, "{}").await.0.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     }
 

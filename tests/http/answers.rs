@@ -29,6 +29,15 @@ async fn a_length_beside_a_coding_is_dropped() {
         assert_eq!(response.field("content-length"), None);
         assert_eq!(response.field("transfer-encoding"), Some("chunked"));
     }
+    // Who says both may have been led to it: its connection brings no other answer (RFC 9112 6.3).
+    let both =
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
+    let origin = Origin::start(|_| Reply::Bytes(both.to_vec())).await;
+    let through = Through::to(origin.address);
+    for asked in 1..=2 {
+        assert_eq!(ask(through.address, request("GET", "/", "", "")).await.text(), "ok");
+        assert_eq!(origin.connections(), asked);
+    }
 }
 
 #[tokio::test]

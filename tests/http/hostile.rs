@@ -159,6 +159,7 @@ async fn hosts_that_are_none() {
         "[1.2.3.4]",
         "a%zz",
         "a%2",
+        "a%41",
         "<a>",
         "a\"b",
         "a{b}",

@@ -173,7 +173,7 @@ async fn trailers_pass_over_http1_without_what_must_not_come_late() {
     let origin = Origin::start(|_| {
         Reply::Bytes(
             b"HTTP/1.1 200 OK\r\nTrailer: X-Sum, Content-Length, Set-Cookie\r\nTransfer-Encoding: chunked\r\n\r\n\
-              2\r\nok\r\n0\r\nX-Sum: 2\r\nContent-Length: 9\r\nSet-Cookie: a=1\r\n\r\n"
+              2\r\nok\r\n0\r\nX-Sum: 2\r\nContent-Length: 9\r\nSet-Cookie: a=1\r\nConnection: X-Gone\r\nX-Gone: 1\r\n\r\n"
                 .to_vec(),
         )
     })
@@ -185,7 +185,7 @@ async fn trailers_pass_over_http1_without_what_must_not_come_late() {
             .send(format!(
                 "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{te}Trailer: X-Sum, Authorization, Host\r\n\
                  Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\nAuthorization: t\r\nHost: b\r\n\
-                 X-Forwarded-For: 1.1.1.1\r\n\r\n"
+                 X-Forwarded-For: 1.1.1.1\r\nConnection: X-Gone\r\nX-Gone: 1\r\nKeep-Alive: timeout=1\r\n\r\n"
             ))
             .await;
         let answer = String::from_utf8(client.rest().await).unwrap();
