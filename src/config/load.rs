@@ -684,7 +684,7 @@ grace = ["1s"]
         ),
         (
             "[[upstream]]\nurl = \"http://a/?key=s3cret\"\n",
-            "2: upstream[0].url: \"(not shown: it has a query)\"",
+            "2: upstream[0].url: \"(not shown: it has a query or a fragment)\"",
         ),
         (
             "[[upstream]]\nurl = \"http://a\"\nca_file = \"x\"\n",

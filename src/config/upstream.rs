@@ -58,8 +58,8 @@ impl FromStr for Upstream {
         // A URL may carry a password or a token: never repeat one.
         let shown = if text.contains('@') {
             "(not shown: it has user information)"
-        } else if text.contains('?') {
-            "(not shown: it has a query)"
+        } else if text.contains(['?', '#']) {
+            "(not shown: it has a query or a fragment)"
         } else {
             text
         };
@@ -74,7 +74,7 @@ impl FromStr for Upstream {
             None => return Err(refuse("it needs a scheme, http:// or https://")),
         };
         let authority = uri.authority().ok_or_else(|| refuse("it has no host"))?;
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        if !matches!(uri.path(), "" | "/") || text.contains(['?', '#']) {
             return Err(refuse("it must have no path: requests bring their own"));
         }
         let own_port = if scheme == Scheme::HTTPS { 443 } else { 80 };
@@ -122,6 +122,8 @@ mod tests {
             "http://",
             "http://h/path",
             "http://h?x=1",
+            "http://h/#secret",
+            "http://h?",
             "http://h:0",
             "http://h:99999",
             "http://u:secret@h",

@@ -53,8 +53,10 @@ pub(super) fn beginning(bytes: &[u8]) -> Result<(), Fault> {
 
 /// Methods that nobody has heard of are relayed, but not what is longer than any.
 pub(super) fn check_method_length(method: &[u8]) -> Result<(), Fault> {
-    if method.len() > METHOD_MAX { Err(bad("The method is longer than any that there is.")) } else { Ok(()) }
+    if method.len() > METHOD_MAX { Err(METHOD_LONG) } else { Ok(()) }
 }
+
+pub(super) const METHOD_LONG: Fault = bad("The method is longer than any that there is.");
 
 /// Name and value of a field line (RFC 9112 5), as places in it.
 pub(super) fn field(line: &[u8]) -> Result<(Range<usize>, Range<usize>), Fault> {

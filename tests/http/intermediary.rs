@@ -127,6 +127,17 @@ async fn options_asterisk_reaches_the_upstream() {
     let through = Through::to(origin.address);
     assert_eq!(ask(through.address, "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").await.status, 200);
     assert_eq!(origin.seen()[0].line, "OPTIONS *");
+    // Without any path the absolute form is the same, whose last proxy says so (RFC 9112 3.2.4).
+    for (path, expected) in
+        [("", "OPTIONS *"), ("/", "OPTIONS /"), ("?x", "OPTIONS /?x"), ("/a", "OPTIONS /a")]
+    {
+        let target = format!("OPTIONS http://{}{path} HTTP/1.1\r\nHost: a\r\n\r\n", origin.address);
+        assert_eq!(ask(through.address, target).await.status, 200);
+        assert_eq!(origin.seen().last().unwrap().line, expected);
+    }
+    let got = format!("GET http://{} HTTP/1.1\r\nHost: a\r\n\r\n", origin.address);
+    assert_eq!(ask(through.address, got).await.status, 200);
+    assert_eq!(origin.seen().last().unwrap().line, "GET /");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use super::super::grammar::{self, Fault, TOKENS_MANY, TYPES_MANY, bad};
 use super::Limits;
 use super::fields::{Fields, Lines, TooMuch, has_token};
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{Method, Request, Uri, Version};
 use std::mem::replace;
 use std::ops::Range;
@@ -70,7 +71,11 @@ impl Reader {
     pub(super) fn read(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Fault> {
         loop {
             let rest = self.lines.rest(bytes);
-            let too_long = if self.line.is_none() && has_method(rest) { TARGET_LONG } else { HEAD_LONG };
+            let too_long = match &self.line {
+                Some(_) => HEAD_LONG,
+                None if has_method(rest) => TARGET_LONG,
+                None => grammar::METHOD_LONG,
+            };
             let Some((line, from)) = self.lines.next(bytes, limits, too_long)? else {
                 if self.line.is_none() && !rest.is_empty() {
                     grammar::beginning(rest)?;
@@ -148,8 +153,8 @@ impl Reader {
         let traits = std::mem::take(&mut self.head);
         let head = Bytes::copy_from_slice(bytes.get(..self.lines.read()).unwrap_or_default());
         let mut request = Request::new(());
-        *request.uri_mut() = Uri::from_maybe_shared(head.slice(target))
-            .map_err(|_| bad("The request target is not of a form that this method has."))?;
+        *request.uri_mut() = meant(&method, head.slice(target))
+            .ok_or(bad("The request target is not of a form that this method has."))?;
         *request.headers_mut() = self.fields.take(&head, &TOO_MUCH)?;
         let length = match (traits.chunked, traits.length) {
             (true, Some(_)) => {
@@ -211,6 +216,23 @@ impl Traits {
         }
         Ok(())
     }
+}
+
+/// What `target` means. OPTIONS of a server, without any path, is for all of it, which is an asterisk to who is asked next
+/// (RFC 9112 3.2.4).
+fn meant(method: &Method, target: Bytes) -> Option<Uri> {
+    let length = target.len();
+    let uri = Uri::from_maybe_shared(target).ok()?;
+    if *method != Method::OPTIONS {
+        return Some(uri);
+    }
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return Some(uri) };
+    if length > scheme.len() + "://".len() + authority.as_str().len() {
+        return Some(uri);
+    }
+    let mut parts = uri.into_parts();
+    parts.path_and_query = Some(PathAndQuery::from_static("*"));
+    Uri::from_parts(parts).ok()
 }
 
 /// Does an unfinished request line have its method, so that it is its target that is long?
