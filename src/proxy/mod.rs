@@ -64,8 +64,8 @@ use call::{Call, Early};
 use classify::Classifier;
 use error::{BoxError, ErrorKind, ProxyError};
 use headers::Via;
-use http::header::EXPECT;
-use http::{Request, Response, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use learn::{Kept, Learnt};
 use signals::Dialects;
@@ -329,7 +329,11 @@ fn finish(answer: Answer, mut account: Account, version: Version) -> Response<Tr
     exchange.local_error = local;
     respond::add_server_timing(&mut parts.headers, exchange.queued, exchange.upstream, exchange.retries);
     if version == Version::HTTP_2 {
-        parts.headers.remove(http::header::CONNECTION);
+        parts.headers.remove(CONNECTION);
+        if parts.status == StatusCode::NO_CONTENT {
+            // It has none, whatever an API says (RFC 9110 8.6), and clients take a length without a body for a lie.
+            parts.headers.remove(CONTENT_LENGTH);
+        }
     }
     parts.version = Version::HTTP_11;
     if let Some(flight) = flight {

@@ -64,6 +64,20 @@ async fn a_truncated_upstream_body_resets_the_stream_alone() {
 }
 
 #[tokio::test]
+async fn an_answer_without_a_body_has_no_length() {
+    let origin =
+        Origin::start(|_| Reply::Bytes(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n".to_vec()))
+            .await;
+    let through = Through::to(origin.address);
+    let mut tasks = JoinSet::new();
+    let mut sender = connect(through.address, &mut tasks).await;
+    // A client that compares the two resets the stream.
+    let response = sender.send_request(post(through.address, "/", b"")).await.unwrap();
+    assert_eq!((response.status().as_u16(), response.headers().get("content-length")), (204, None));
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "");
+}
+
+#[tokio::test]
 async fn a_reset_stream_cancels_its_upstream_request() {
     let origin = Origin::start(|_| Reply::Silence).await;
     let through = Through::to(origin.address);
