@@ -63,6 +63,9 @@ struct Entry {
     /// When the route was last used, to the hour.
     used_at: Moment,
     pace_rps: f64,
+    /// Nothing was refused at that pace.
+    #[serde(default, skip_serializing_if = "is_false")]
+    unmet: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     number: Option<Number>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -188,6 +191,7 @@ impl Entry {
             per: (memory.per != Level::Route).then(|| memory.per.as_str().to_owned()),
             used_at: Moment::to_the_hour(now.checked_sub(age).unwrap_or(UNIX_EPOCH)),
             pace_rps: memory.pace.get(),
+            unmet: memory.is_unmet,
             number,
             budget: memory.budget.map(|(requests, window_seconds)| Budget { requests, window_seconds }),
         }
@@ -214,6 +218,7 @@ impl Entry {
             per,
             age_seconds: self.age(now).as_secs_f64(),
             pace: Some(self.pace_rps).filter(|pace| *pace > 0.0).map(Rate::new)?,
+            is_unmet: self.unmet,
             number,
             budget: self.budget.as_ref().map(|budget| (budget.requests, budget.window_seconds)),
         })
@@ -318,6 +323,11 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's way to ask")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 #[expect(clippy::disallowed_methods, reason = "a memory's age spans restarts, which no other clock does")]
 fn wall_now() -> SystemTime {
     SystemTime::now()
@@ -368,6 +378,7 @@ mod tests {
             per: Level::Route,
             age_seconds,
             pace: Rate::new(5.0),
+            is_unmet: false,
             number: Some(number),
             budget: Some((300, 60.0)),
         }
@@ -387,7 +398,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("a/b");
         let above = Memory { per: Level::Credential, ..memory("", 60.0) };
-        let plain = Memory { number: None, budget: None, pace: Rate::new(0.1 + 0.2), ..memory("/y", 9e4) };
+        let pace = Rate::new(0.1 + 0.2);
+        let plain = Memory { number: None, budget: None, pace, is_unmet: true, ..memory("/y", 9e4) };
         let saved = [memory("/x", 0.0), plain, above];
         file_of(&state, "api:443").save(&saved);
         let recalled = file_of(&state, "api:443").recall();

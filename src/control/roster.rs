@@ -182,10 +182,10 @@ impl Roster {
     pub(super) fn memories(&self, now: f64, settings: &LanesSettings) -> Vec<Memory> {
         let of_lane = |lane: &Lane| {
             let LaneKey { upstream, route, .. } = &lane.key;
-            lane.node.legacy(lane.used_at)?.memory(upstream, route, now)
+            Some(lane.node.legacy(lane.used_at)?.memory(upstream, route, now))
         };
         let left = self.legacies.iter();
-        let left = left.filter_map(|((upstream, route), legacy)| legacy.memory(upstream, route, now));
+        let left = left.map(|((upstream, route), legacy)| legacy.memory(upstream, route, now));
         let mut memories: Vec<Memory> = self.lanes.values().filter_map(of_lane).chain(left).collect();
         let name = |memory: &Memory| (Arc::clone(&memory.upstream), Arc::clone(&memory.route));
         let later = |a: &Memory, b: &Memory| a.age_seconds.total_cmp(&b.age_seconds);

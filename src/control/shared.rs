@@ -214,7 +214,7 @@ impl Shared {
     pub(super) fn memories(&self, now: f64) -> impl Iterator<Item = Memory> + '_ {
         let said = self.nodes.iter().filter(|(_, above)| above.origin == NodeOrigin::Said);
         said.filter_map(move |((per, key), above)| {
-            let memory = above.node.legacy(now)?.memory(&key.upstream, &"".into(), now)?;
+            let memory = above.node.legacy(now)?.memory(&key.upstream, &"".into(), now);
             Some(Memory { per: *per, ..memory })
         })
     }

@@ -237,6 +237,7 @@ mod tests {
             per: Level::Credential,
             age_seconds: 60.0,
             pace: Rate::new(5.0),
+            is_unmet: false,
             number: None,
             budget: Some((300, 60.0)),
         };

@@ -17,6 +17,10 @@ const STRAGGLER_SECONDS: f64 = 3.0;
 const ACCEPTED_MAX: usize = 20_000;
 const UNREFUSED_MAX: usize = 20_000;
 
+/// Over so long demand is measured, and so much of the greatest is left after another such time.
+const DEMAND_SECONDS: f64 = 5.0;
+const DEMAND_KEPT: f64 = 0.8;
+
 /// Spans of a measure: long enough to hold a window, short enough to be of now.
 const SPAN_SECONDS_MIN: f64 = 0.8;
 const SPAN_SECONDS_MAX: f64 = 40.0;
@@ -53,6 +57,29 @@ pub(super) struct History {
     /// Light pauses, from and until.
     pauses: VecDeque<(f64, f64)>,
     jitter: Jitter,
+    demand: Demand,
+}
+
+/// How much is asked, in requests/s: the most of the last few spells.
+#[derive(Clone, Copy, Debug, Default)]
+struct Demand {
+    since: f64,
+    count: u32,
+    rate: f64,
+}
+
+impl Demand {
+    fn sent(&mut self, now: f64) {
+        let elapsed = now - self.since;
+        if elapsed >= DEMAND_SECONDS {
+            // Across an idle time nothing is measured.
+            if elapsed < 2.0 * DEMAND_SECONDS {
+                self.rate = (f64::from(self.count) / elapsed).max(DEMAND_KEPT * self.rate);
+            }
+            (self.since, self.count) = (now, 0);
+        }
+        self.count = self.count.saturating_add(1);
+    }
 }
 
 impl History {
@@ -60,6 +87,7 @@ impl History {
         let number = self.first + self.open.len() as u64;
         self.open.push_back(Sent { at: now, answer: None });
         push_bounded(&mut self.unrefused, now, UNREFUSED_MAX);
+        self.demand.sent(now);
         Stamp::new(number, now)
     }
 
@@ -168,6 +196,11 @@ impl History {
     /// Accepted requests per second in `(from, at]`, over at least a quarter of a second.
     pub(super) fn recent(&self, at: f64, from: f64) -> f64 {
         self.accepted_in(from, at) as f64 / (at - from).max(0.25)
+    }
+
+    /// How many requests/s were sent when much was asked lately; 0 before five seconds of it.
+    pub(super) fn demand(&self) -> f64 {
+        self.demand.rate
     }
 
     /// How much later than usual a request may arrive, in seconds.

@@ -7,6 +7,9 @@ use crate::control::{LimitModel, LimitSource, Memory, MemoryNumber, Rate};
 /// The longest window that a memory may have, in seconds: a month.
 const WINDOW_SECONDS_MAX: f64 = 31.0 * 86_400.0;
 
+/// The bits of a double that are not its fraction.
+const EXPONENT: u64 = 0xfff0_0000_0000_0000;
+
 /// Where the knowledge of a limit began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beginning {
@@ -42,7 +45,13 @@ impl Prior {
         }
         let rate = memory.pace.get();
         let held = memory.number.map(Held::remembered);
-        Some(Self { rate, starting: false, held, window: memory.budget, beginning: Beginning::Earlier })
+        Some(Self {
+            rate,
+            starting: memory.is_unmet,
+            held,
+            window: memory.budget,
+            beginning: Beginning::Earlier,
+        })
     }
 
     /// Of a limit above lanes: what they got through together, in requests/s.
@@ -55,11 +64,12 @@ impl Prior {
         Self { rate, starting: true, held: None, window: None, beginning: Beginning::Here }
     }
 
-    /// Fills `memory`; `None` while no limit is known.
-    pub(in crate::control) fn remember(&self, memory: Memory) -> Option<Memory> {
+    /// Fills `memory`.
+    pub(in crate::control) fn remember(&self, memory: Memory) -> Memory {
         let number = self.held.map(|held| held.memory());
-        let known = Memory { pace: Rate::new(self.rate), number, budget: self.window, ..memory };
-        (!self.starting).then_some(known)
+        // What is asked changes by the minute, and the file shall not: the power of two below is near enough.
+        let pace = if self.starting { f64::from_bits(self.rate.to_bits() & EXPONENT) } else { self.rate };
+        Memory { pace: Rate::new(pace), is_unmet: self.starting, number, budget: self.window, ..memory }
     }
 }
 
@@ -88,7 +98,8 @@ impl Learnt {
     /// but the pace that was really used without one.
     pub(in crate::control) fn prior(&self) -> Option<Prior> {
         if self.starting {
-            let used = self.history.recent(self.advanced_at, self.advanced_at - 5.0);
+            let used =
+                self.history.recent(self.advanced_at, self.advanced_at - 5.0).max(self.history.demand());
             let known =
                 Prior { rate: used, starting: true, held: None, window: None, beginning: Beginning::Here };
             return (used > self.start_rate).then_some(known);

@@ -63,6 +63,7 @@ fn memory(quota: Quota) -> Memory {
         per: Level::Route,
         age_seconds: 60.0,
         pace: quota.rate(),
+        is_unmet: false,
         number: (!is_long).then_some(number),
         budget: is_long.then_some((quota.requests, window_seconds)),
     }
