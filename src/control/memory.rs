@@ -75,8 +75,8 @@ impl Legacy {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "moments count from one real moment")]
 mod tests {
-    use super::*;
     use crate::control::{LaneKey, Lanes, LanesSettings, Outcome, Report, Step, Ticket};
     use std::time::{Duration, Instant};
 
