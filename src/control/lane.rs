@@ -147,6 +147,7 @@ impl Node {
         // A phase that the law chose means something at the law's pace only.
         let law_paces = self.orders.pinned().is_none() && self.orders.pace(law) >= law;
         self.pacer.keep_phase(self.law.keeps_phase() && law_paces);
+        self.pacer.keep_rate(self.orders.pinned().is_some() || self.law.is_fixed());
         let is_ahead = self.orders.pinned().is_none() && self.burst.is_ahead(now, &self.pacer, law);
         self.pacer.take(now, self.orders.pinned().unwrap_or(law), self.waiting_since);
         self.orders.take(now, self.waiting_since);

@@ -316,6 +316,11 @@ impl Law {
         matches!(self, Self::Learnt(law) if law.learnt.keeps_phase() && !law.governed())
     }
 
+    /// The pace is the operator's, not a guess.
+    pub(super) fn is_fixed(&self) -> bool {
+        matches!(self, Self::Fixed(_))
+    }
+
     /// Still looking for a first limit: nothing can be predicted from the pace.
     pub(super) fn is_starting(&self) -> bool {
         match self {
