@@ -18,6 +18,10 @@ const RAISED: f64 = 1.04;
 const FURTHER: f64 = 1.12;
 /// A measure this far below the pace: the limit has fallen.
 const FALLEN: f64 = 0.87;
+/// A window whose number is as close as this to the one that is held is the same; a longer one needs to say more, since
+/// one request less in two seconds is scatter.
+const SAME: f64 = 0.02;
+const SAME_IN_LONGER: f64 = 0.03;
 /// The servo's smallest step.
 const STEP_MIN: f64 = 0.005;
 
@@ -49,7 +53,11 @@ impl Learnt {
             let least = if self.contended.is_some() { self.least_contended() } else { 0.0 };
             self.rate = self.rate.min(reading.short.max(least));
         } else if let Some(held) = self.rounds.held() {
-            let fitted = self.fit(now).filter(|fit| (fit.rate() - held.rate).abs() > 0.02 * held.rate);
+            let another = |fit: &Fit| {
+                let same = if fit.seconds > held.window_seconds { SAME_IN_LONGER } else { SAME };
+                (fit.rate() - held.rate).abs() > same * held.rate
+            };
+            let fitted = self.fit(now).filter(another);
             self.episode_held(now, at, held, reading);
             if fitted.is_some() {
                 self.hold_number(now, fitted, reading);
@@ -81,7 +89,7 @@ impl Learnt {
     fn reading(&self, at: f64, climbed: bool) -> Reading {
         let over = |from: f64| {
             let rate = self.history.recent(at, from).max(0.25 * self.rate);
-            Reading { short: rate, long: rate, span_seconds: at - from }
+            Reading { short: rate, free: rate, long: rate, span_seconds: at - from }
         };
         if let Some(reading) = self.brief_reading(at) {
             return reading;
@@ -119,7 +127,11 @@ impl Learnt {
     fn episode_servo(&mut self, at: f64, reading: Reading, gap: f64, climbed: bool) {
         // A window of about a second leaves a measure uncertain by a second's share of its span.
         let uncertain = 0.02 + 1.0 / reading.span_seconds.max(1.0);
-        if self.history.measure(at).is_some_and(|measured| measured.short < FALLEN * self.base) {
+        // After a move the pace is a guess, and what it overshoots by makes a block of its own.
+        let moved = std::mem::take(&mut self.moves.unsure);
+        let most = |measured: Reading| if moved { measured.free } else { measured.short };
+        if self.history.measure(at).is_some_and(|measured| most(measured) < FALLEN * self.base) {
+            self.note_fall(at, reading.short, None);
             self.fallen(reading.short.min(self.base));
         } else if climbed {
             // Until now less was used than the limit gives: a measure across that time would only find the pace.
@@ -154,6 +166,7 @@ impl Learnt {
             self.raise(reading.short);
             self.start_over();
         } else if reading.short < FALLEN * held.pace() {
+            self.note_fall(at, reading.short, Some(held));
             self.rounds.reset();
             self.fallen(reading.short);
         } else if above {
@@ -177,6 +190,7 @@ impl Learnt {
     /// More was let through than the pace that was stood at: go there, and look again soon.
     fn raise(&mut self, reading: f64) {
         self.rate = self.base.max(self.peak.min(reading));
+        self.moves.unsure = true;
         self.hold = (self.hold / 4.0).clamp(1.0, 4.0).max(4.0 / self.rate);
         self.step = STEP;
     }

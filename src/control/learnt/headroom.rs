@@ -52,6 +52,11 @@ impl Learnt {
     /// What a refusal at `at` says that came too soon to measure anything.
     pub(super) fn brief_reading(&self, at: f64) -> Option<Reading> {
         let is_brief = self.beyond_since > self.episode_at && at - self.beyond_since < MEASURE_SECONDS;
-        is_brief.then_some(Reading { short: self.base, long: self.base, span_seconds: MEASURE_SECONDS })
+        is_brief.then_some(Reading {
+            short: self.base,
+            free: self.base,
+            long: self.base,
+            span_seconds: MEASURE_SECONDS,
+        })
     }
 }

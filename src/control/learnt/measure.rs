@@ -30,6 +30,8 @@ const SPAN_SECONDS_MAX: f64 = 40.0;
 pub(super) struct Reading {
     /// Over the last few requests, pauses taken out: the most that the limit may be, quick to show a fall.
     pub(super) short: f64,
+    /// The same with all the time taken out in which nothing got through: no limit is higher.
+    pub(super) free: f64,
     /// Over all saturations since the limit last moved: exact.
     pub(super) long: f64,
     /// How long that was.
@@ -54,8 +56,9 @@ pub(super) struct History {
     unrefused: VecDeque<f64>,
     /// Instants at which the limiter was exhausted, ascending.
     saturations: VecDeque<f64>,
-    /// Light pauses, from and until.
+    /// Light pauses, from and until; and all the time from a refusal to what got through next.
     pauses: VecDeque<(f64, f64)>,
+    blocks: VecDeque<(f64, f64)>,
     jitter: Jitter,
     demand: Demand,
 }
@@ -175,13 +178,14 @@ impl History {
             }
             let count = self.accepted_in(from, at);
             if short.is_none() && (count >= 6 || span > SPAN_SECONDS_MAX) {
-                let working = (span - self.paused_within(from, at)).max(0.4 * span);
-                short = Some(count as f64 / working);
+                let without = |breaks| count as f64 / (span - within(breaks, from, at)).max(0.4 * span);
+                short = Some((without(&self.pauses), without(&self.blocks)));
             }
             long = Some((count as f64 / span, span));
         }
         let (long, span_seconds) = long?;
-        Some(Reading { short: short.unwrap_or(long), long, span_seconds })
+        let (short, free) = short.unwrap_or((long, long));
+        Some(Reading { short, free, long, span_seconds })
     }
 
     /// The lane held back from `from` until `until`.
@@ -189,8 +193,9 @@ impl History {
         push_bounded(&mut self.pauses, (from, until), 40);
     }
 
-    fn paused_within(&self, from: f64, until: f64) -> f64 {
-        self.pauses.iter().map(|(start, end)| (until.min(*end) - from.max(*start)).max(0.0)).sum()
+    /// Nothing got through from `from` until `until`.
+    pub(super) fn blocked(&mut self, from: f64, until: f64) {
+        push_bounded(&mut self.blocks, (from, until), 40);
     }
 
     /// Accepted requests per second in `(from, at]`, over at least a quarter of a second.
@@ -207,6 +212,11 @@ impl History {
     pub(super) fn jitter(&self) -> f64 {
         self.jitter.seconds()
     }
+}
+
+/// How much of the time from `from` until `until` is in `breaks`.
+fn within(breaks: &VecDeque<(f64, f64)>, from: f64, until: f64) -> f64 {
+    breaks.iter().map(|(start, end)| (until.min(*end) - from.max(*start)).max(0.0)).sum()
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@
 //! episode measures the limit from saturation to saturation ([`measure`]); the pace goes to it and then
 //! creeps, so that the next refusal comes about one probe period later. **Held**: when a window explains the refusals
 //! ([`fit`]), or readings mean a round number ([`round`]), the pace stands exactly there; once a period it creeps
-//! above, to be refused once. No refusal for long: **climb**, ever faster. Where others share the limit, none of this
+//! above, to be refused once. No refusal for long: **climb**, ever faster; or back to where the limit was before it fell
+//! ([`moves`]). Where others share the limit, none of this
 //! ([`contended`]). Beside these,
 //! **blocks** ([`block`]) and the long windows that they show ([`window`]).
 //!
@@ -22,6 +23,7 @@ mod fit;
 mod headroom;
 mod hold_back;
 mod measure;
+mod moves;
 mod observed;
 mod prior;
 mod round;
@@ -37,6 +39,7 @@ use self::block::{Block, Blocks};
 use self::contended::Contended;
 use self::hold_back::HoldBack;
 use self::measure::History;
+use self::moves::Moves;
 use self::round::{Held, Rounds};
 use self::window::LongWindow;
 use super::law::{Answer, Shift, Stamp};
@@ -53,10 +56,8 @@ const PROBE_ABOVE: f64 = 0.02;
 /// A pace this far above a held number when a refusal comes at last: the limit has moved. Less is believed the
 /// second time (a bucket's saved tokens let a climb go on for a while), or where a window named the number exactly.
 const MOVED: f64 = 1.25;
-/// The share of refusals that steady probing may cost (0.002), and the most that it may (0.01).
-const PROBE_SHARE: f64 = 0.002;
-const PROBE_SHARE_MAX: f64 = 0.01;
-
+/// After a climb of so many seconds without a refusal, a servo's limit was raised.
+const CLEARLY_SECONDS: f64 = 2.0;
 /// The law's state for one limit.
 #[derive(Clone, Debug)]
 pub(super) struct Learnt {
@@ -103,6 +104,7 @@ pub(super) struct Learnt {
     /// Others share the limit.
     contended: Option<Contended>,
     began: Beginning,
+    moves: Moves,
 }
 
 impl Learnt {
@@ -153,6 +155,7 @@ impl Learnt {
             born: now,
             contended: settings.shared.then(|| Contended::new(now)),
             began: prior.map_or(Beginning::Here, |prior| prior.beginning),
+            moves: Moves::default(),
         };
         if !starting {
             // What an earlier run learnt may have changed meanwhile: its first probe comes soon.
@@ -244,7 +247,7 @@ impl Learnt {
             self.rate = held.pace();
         } else if beyond <= creep_seconds {
             self.rate = held.rate * (1.0 + PROBE_ABOVE);
-        } else {
+        } else if !self.return_to_former() {
             self.climb(beyond - creep_seconds, elapsed);
         }
     }
@@ -255,7 +258,9 @@ impl Learnt {
         }
         self.rate *= 1.0 + self.step * elapsed / self.creep_seconds().unwrap_or(self.hold).max(1.0);
         let beyond = self.pressed - self.creep_seconds().map_or(1.6 * self.hold, |creep| self.hold + creep);
-        if beyond > 0.0 {
+        // A window of a second would have refused by then.
+        let was_raised = beyond > CLEARLY_SECONDS && self.return_to_former();
+        if beyond > 0.0 && !was_raised {
             self.climb(beyond, elapsed);
         }
     }
@@ -300,6 +305,7 @@ impl Learnt {
         match answer {
             Answer::Accepted => {
                 if let Some(block) = self.hold_back.let_through(stamp.sent_at) {
+                    self.history.blocked(block.from, block.until);
                     self.block_ended(now, block);
                 }
             }
@@ -368,19 +374,6 @@ impl Learnt {
     /// Departures at `rate` are further apart than arrivals scatter.
     fn phase_matters(&self, rate: f64) -> bool {
         rate * 1.5 * self.history.jitter() < 1.0
-    }
-
-    /// Seconds between probes at the present pace: the probe period, less often where one refusal would be more
-    /// than 1 % of the requests, more often where it would be less than 0.2 %.
-    fn period(&self) -> f64 {
-        let rate = self.rate.max(0.01);
-        let wanted = (1.0 / (PROBE_SHARE * rate)).max(6.0).min(self.probe_period);
-        wanted.max((1.0 / (PROBE_SHARE_MAX * rate)).min(120.0))
-    }
-
-    /// Seconds to the first probe of a number that may be too low: that shows at once, and costs little to confirm.
-    fn early_probe(&self) -> f64 {
-        (self.period() / 8.0).max(5.0)
     }
 
     /// The limit in numbers: requests, and the window in seconds.
