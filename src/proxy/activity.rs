@@ -1,7 +1,7 @@
 //! What goes on on one HTTP/2 connection: who is busy on it, since when something is unfinished or not taken.
 //!
 //! # Why
-//! hyper has no timer for an idle HTTP/2 connection, a head that does not end or a client that takes nothing.
+//! The h2 crate has no timer for an idle connection, a head that does not end or a client that takes nothing.
 
 use super::frames::{Frames, Then};
 use super::taking::{Least, Takes, Taking};

@@ -1,29 +1,23 @@
-//! One client connection: its protocol found out, then HTTP/1.1 served by [`super::h1`] and HTTP/2 by hyper, watched.
+//! One client connection: its protocol found out, then HTTP/1.1 served by [`super::h1`] and HTTP/2 by [`super::http2`],
+//! watched.
 //!
 //! # Why
-//! hyper-util's auto server waits for ever for the first bytes, and hyper has no timer for an idle HTTP/2 connection. So
-//! the protocol is found out here, and HTTP/2 is watched beside hyper ([`super::activity`]).
+//! hyper-util's auto server waits for ever for the first bytes, and the h2 crate has no timer for an idle connection. So
+//! the protocol is found out here, and HTTP/2 is watched beside it ([`super::activity`]).
 
 use super::Proxy;
 use super::activity::{Activity, Doing};
-use super::asked::Asked;
-use super::error::BoxError;
 use super::h1;
-use super::held::{Given, Held};
+use super::http2::{Asking, Server};
 use super::opening::{open, prepare};
 use super::peer::Peer;
 use super::socket::{Socket, Transport};
-use super::streamed::Streamed;
 use super::taking::{Ends, Least, Takes};
+use super::tracked::Tracked;
 use crate::config::ProxySettings;
 use crate::gate::clock;
-use bytes::{Bytes, BytesMut};
-use http::Request;
-use http_body::Body;
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::{HttpService, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use bytes::BytesMut;
+use http::{Request, Response};
 use std::io;
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
@@ -75,31 +69,8 @@ impl Connected {
         let Some(ends) = transport.stream().and_then(Ends::of) else { return };
         let home = transport.watch(activity.clone());
         let socket = Socket::new(transport, first.freeze(), activity.clone());
-        let noted = activity.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
-            let (proxy, busy) = (proxy.clone(), noted.begin());
-            let mut given = Given::new(noted.clone());
-            let asked = Asked::new(noted.clone());
-            // Boxed: it is large, and hyper moves it several times on its way to a task, and keeps its room while the
-            // answer is sent.
-            Box::pin(async move {
-                let response = proxy.serve(request.map(Streamed::of_request), peer).await;
-                asked.answered();
-                given.gives(0);
-                Ok::<_, Departed>(response.map(|body| Held::new(body, busy, Some(given))))
-            })
-        });
-        let bounds = &settings.http2;
-        let connection = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(bounds.streams_max)
-            .initial_stream_window_size(bounds.stream_window)
-            .initial_connection_window_size(bounds.connection_window)
-            .max_send_buf_size(HTTP2_SEND_BUFFER)
-            .max_header_list_size(bounds.head_bytes_max)
-            .max_pending_accept_reset_streams(bounds.resets_max)
-            .max_local_error_reset_streams(bounds.faults_max)
-            .serve_connection(TokioIo::new(socket), service);
+        let connection =
+            Server::new(socket, &settings, activity.clone(), |request| proxy.serve(request, peer));
         let patience = Patience::new(&settings, settings.http2.idle, ends);
         let ended = {
             let mut connection = pin!(connection);
@@ -146,31 +117,17 @@ impl Patience {
     }
 }
 
-/// A connection that can be asked to finish.
-trait Graceful: Future {
-    fn finish(self: Pin<&mut Self>);
-}
-
-impl<S, B> Graceful for http2::Connection<TokioIo<Socket>, S, TokioExecutor>
-where
-    S: HttpService<Incoming, ResBody = B>,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    fn finish(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
 /// Drives a connection, and looks after each turn at what it does and until when it may.
-async fn watched_until_end<C: Graceful>(
-    mut connection: Pin<&mut C>,
+async fn watched_until_end<S, F>(
+    mut connection: Pin<&mut Server<S, F>>,
     activity: &Activity,
     patience: &Patience,
     drain: watch::Receiver<bool>,
-) -> Ended {
+) -> Ended
+where
+    S: Fn(Request<Asking>) -> F + Unpin,
+    F: Future<Output = Response<Tracked>>,
+{
     let mut draining = pin!(drained(drain));
     let mut drain_since = None;
     let mut asked_to_finish = None;
@@ -276,14 +233,6 @@ pub(super) async fn linger(stream: &TcpStream) -> bool {
 fn forget(stream: &TcpStream) -> io::Result<usize> {
     stream.try_read(&mut [0; 4096])
 }
-
-/// The client left: there is nobody to answer to.
-#[derive(Debug, thiserror::Error)]
-#[error("the client left")]
-struct Departed;
-
-/// Of one answer, beside what the client's window lets out.
-const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 
 /// What an idle connection gets when draining begins, for a request that is on its way.
 pub(super) const LAST_MOMENT: Duration = Duration::from_secs(1);

@@ -26,6 +26,7 @@ mod headers;
 mod held;
 mod host;
 mod hpack;
+mod http2;
 mod identity;
 mod learn;
 mod opening;

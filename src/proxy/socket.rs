@@ -1,4 +1,4 @@
-//! A client's TCP connection, in the clear or in TLS; and in HTTP/2, where hyper reads and writes, a second look at what
+//! A client's TCP connection, in the clear or in TLS; and in HTTP/2, where the h2 crate reads and writes, a second look at what
 //! passes ([`super::activity`]).
 
 use super::activity::Activity;
@@ -132,7 +132,7 @@ impl Transport {
     }
 }
 
-/// The stream that hyper gets for HTTP/2. What is read is noted.
+/// The stream that h2 gets. What is read is noted.
 #[derive(Debug)]
 pub(super) struct Socket {
     transport: Gathered<Transport>,

@@ -1,9 +1,8 @@
-//! A body over HTTP/2, which ends where its sender says so and nowhere else.
+//! An upstream's body over HTTP/2, which ends where its sender says so and nowhere else.
 //!
 //! # Why
 //! hyper ends a body in order when its stream is reset with `NO_ERROR`, since a server may answer in full and take no more
-//! of the request in that way (RFC 9113 8.1). But a client that resets its upload so would have the upstream take what
-//! came of it for all of it, and a part of an answer would pass for the whole.
+//! of the request in that way (RFC 9113 8.1). But a part of an answer would pass for the whole.
 
 use super::error::BoxError;
 use bytes::Bytes;
@@ -21,11 +20,6 @@ pub(super) struct Streamed {
 }
 
 impl Streamed {
-    /// A request's. Whoever resets its stream wants no answer either.
-    pub(super) fn of_request(body: Incoming) -> Self {
-        Self { body, is_certain: true }
-    }
-
     /// An answer's. h2 does not remember that it ended if the stream is reset before all of the request has left, and
     /// some servers do just that when they want no more of it: only without a body is that out of the question.
     pub(super) fn of_answer(body: Incoming, to_bodiless: bool) -> Self {

@@ -26,8 +26,8 @@ const ROWS: &[Row] = &[
     row(6, "TE is made anew, and trailers wished for are wished for at the origin (RFC 9110 10.1.4)", &["hops::te_is_made_anew", "streams::a_grpc_call_passes_with_its_trailers"]),
     row(7, "trailers are relayed, never merged, and without what must not come late (RFC 9110 6.5)", &["streams::trailers_pass_over_http1_without_what_must_not_come_late", "streams::a_grpc_call_passes_with_its_trailers"]),
     // --- before the answer
-    row(8, "Expect: 100-continue is relayed, and the origin invites the body (RFC 9110 10.1.1)", &["intermediary::expect_is_answered_by_the_origin_s_word", "intermediary::who_does_not_wait_to_be_asked_is_not_waited_for", "departure::a_queued_client_that_expects_to_be_asked_is_not_asked_and_may_leave"]),
-    row(9, "a final answer comes without the body having been invited", &["interim::a_final_word_comes_before_the_body_is_invited", "replay::a_refusal_before_the_body_was_asked_for_leaves_it_with_the_client"]),
+    row(8, "Expect: 100-continue is relayed, and the origin invites the body (RFC 9110 10.1.1)", &["intermediary::expect_is_answered_by_the_origin_s_word", "intermediary::who_does_not_wait_to_be_asked_is_not_waited_for", "departure::a_queued_client_that_expects_to_be_asked_is_not_asked_and_may_leave", "endings::who_expects_to_be_asked_and_sends_a_body_unasked_is_served"]),
+    row(9, "a final answer comes without the body having been invited", &["interim::a_final_word_comes_before_the_body_is_invited", "replay::a_refusal_before_the_body_was_asked_for_leaves_it_with_the_client", "endings::who_expects_to_be_asked_gets_a_final_word_without_having_sent_a_body"]),
     row(10, "other expectations: 417", &["hostile::expectations_that_are_not_known"]),
     row(11, "1xx: dropped, and the answer is whole (RFC 9110 15.2)", &["interim::early_hints_are_left_out_and_the_answer_is_whole", "interim::interim_answers_alone_are_none"]),
     row(12, "101 that nobody asked for: 502 (RFC 9110 15.2.2)", &["interim::a_switch_of_protocols_that_nobody_asked_for_is_a_502"]),
@@ -56,10 +56,10 @@ const ROWS: &[Row] = &[
     row(32, "a length beside a coding in an answer is dropped", &["answers::a_length_beside_a_coding_is_dropped"]),
     row(33, "answers that are none: 502", &["answers::answers_that_are_none_are_a_502", "answers::a_length_that_is_said_twice_alike_is_one", "answers::a_body_that_is_none_is_not_whole"]),
     row(34, "bytes after an answer are nobody's", &["answers::bytes_after_an_answer_are_nobody_s"]),
-    row(35, "HEAD, 204 and 304 have no body and keep their fields", &["answers::answers_without_a_body_keep_their_fields_and_their_connection", "replay::a_refused_head_is_answered_without_a_body"]),
+    row(35, "HEAD, 204 and 304 have no body and keep their fields", &["answers::answers_without_a_body_keep_their_fields_and_their_connection", "replay::a_refused_head_is_answered_without_a_body", "endings::an_answer_that_can_have_no_body_has_none"]),
     row(36, "HTTP/1.0 clients get no chunks, and the origin hears HTTP/1.1", &["intermediary::http10_is_understood_and_http11_is_spoken"]),
     row(37, "pipelined requests are answered in their order", &["answers::pipelined_requests_are_answered_in_their_order", "hostile::a_refused_head_waits_for_its_turn_and_ends_the_connection"]),
-    row(38, "an answer may come before the upload has ended", &["answers::an_answer_may_come_before_the_upload_has_ended", "answers::an_answer_and_its_request_may_pass_each_other"]),
+    row(38, "an answer may come before the upload has ended", &["answers::an_answer_may_come_before_the_upload_has_ended", "answers::an_answer_and_its_request_may_pass_each_other", "endings::an_answer_before_the_end_of_an_upload_ends_it_without_an_error"]),
     row(39, "a client that closes its half has left: a choice, told in src/proxy/mod.rs", &["answers::a_client_that_closes_its_half_has_left"]),
     row(40, "a kept connection that died: GET and PUT once more, POST never (RFC 9110 9.2.2)", &["stale::a_get_is_sent_again_on_a_new_connection", "stale::a_put_is_sent_again_with_its_body", "stale::a_post_that_may_have_arrived_is_not_sent_again"]),
     // --- what passes

@@ -8,6 +8,7 @@ mod answers;
 mod checklist;
 mod client;
 mod departure;
+mod endings;
 mod frames;
 mod hops;
 mod hostile;
