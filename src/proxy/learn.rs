@@ -78,11 +78,11 @@ impl Shared {
     }
 
     /// Keeps the answer of a request that waits, as long as there is memory for such.
-    pub(super) fn keep(&self, response: Response<Content>) -> Option<Kept> {
+    pub(super) fn keep(&self, response: Response<Content>) -> Option<Box<Kept>> {
         let bytes = match response.body() {
             Content::Whole(bytes) | Content::Cut(bytes, _) | Content::Coming(bytes, _) => bytes.len(),
         };
-        Some(Kept { response, _hold: Hold::take(&self.budget, bytes)? })
+        Some(Box::new(Kept { response, _hold: Hold::take(&self.budget, bytes)? }))
     }
 
     /// May a request with this outcome be sent again, by the operator's policy and RFC 9110 9.2.2?

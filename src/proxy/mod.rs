@@ -260,7 +260,8 @@ impl Shared {
             Err(refusal) => return Ok(refused(&refusal, None, account)),
         };
         account.exchange().lane = Arc::clone(waiting.lane());
-        let mut last: Option<Kept> = None;
+        // Boxed, as few requests have one.
+        let mut last: Option<Box<Kept>> = None;
         loop {
             let since = waiting.since();
             let turn = waiting.turn().await;
@@ -311,7 +312,7 @@ impl Answer {
 }
 
 /// What a request gets that is not let through: the API's own refusal if there is one and time ran out, else ours.
-fn refused(refusal: &Refusal, last: Option<Kept>, account: &mut Account) -> Answer {
+fn refused(refusal: &Refusal, last: Option<Box<Kept>>, account: &mut Account) -> Answer {
     account.exchange().lane = Arc::clone(&refusal.lane);
     // What a drain cuts short is our doing, not the API's.
     if let Some(kept) = last.filter(|_| refusal.reason != RefusalReason::Draining) {

@@ -5,7 +5,7 @@
 //! of its own, and when an answer is ready, its task has to wake that of the connection to have it sent. Here a connection's
 //! requests are polled where it is, before it writes, and borrow what it has: 49,800 user instructions a request instead of
 //! 54,010, over TLS 53,940 instead of 58,270 (callgrind: 6,000 requests of 256 B, ten streams on each of ten connections),
-//! and 4.8 KB for one that waits instead of 5.3.
+//! and 4.8 KB for one that waits instead of 5.3, before what only an answer needs was boxed.
 //!
 //! # Parts
 //! `stream` is one request and its answer, `asking` the body of a request.

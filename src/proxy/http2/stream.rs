@@ -30,8 +30,8 @@ enum State<F> {
         given: Given,
         asked: Asked,
     },
-    /// What is to come of its answer.
-    Answered(Sending),
+    /// What is to come of its answer. Boxed: what waits keeps no room for it.
+    Answered(Box<Sending>),
     Over,
 }
 
@@ -73,7 +73,7 @@ impl<F: Future<Output = Response<Tracked>>> Stream<F> {
             given.gives(0);
             let response = response.map(|body| Held::new(body, busy, Some(given)));
             let Some(sending) = begin(response, &mut reply)? else { return Poll::Ready(Ok(())) };
-            self.state = State::Answered(sending);
+            self.state = State::Answered(Box::new(sending));
         }
         match &mut self.state {
             State::Answered(sending) => sending.poll(cx),
