@@ -109,10 +109,16 @@ impl Gate {
         now: Instant,
         id: TicketId,
         report: &Report,
+        is_over: bool,
     ) -> (Settled, Option<oneshot::Receiver<Result<(), Refusal>>>) {
         self.with(Some(now), |state, now| match state.lanes.settle(now, id, report) {
             Settled::Again => (Settled::Again, Some(state.wait(id))),
-            Settled::Answer => (Settled::Answer, None),
+            Settled::Answer => {
+                if is_over {
+                    state.lanes.release(now, id);
+                }
+                (Settled::Answer, None)
+            }
         })
     }
 

@@ -97,14 +97,23 @@ impl Pass {
 
     /// Reports what came of the request, as it was known at `now`.
     pub fn settle(self, now: Instant, report: &Report) -> Verdict {
+        self.settled(now, report, false)
+    }
+
+    /// The same where nothing of the answer is still on its way: if the request does not wait for another turn, the
+    /// exchange is over.
+    pub fn settle_whole(self, now: Instant, report: &Report) -> Verdict {
+        self.settled(now, report, true)
+    }
+
+    fn settled(self, now: Instant, report: &Report, is_over: bool) -> Verdict {
         let Self { mut seat, .. } = self;
-        match seat.gate.settle(now, seat.id, report) {
-            (Settled::Again, Some(grant)) => {
-                seat.claimed = false;
-                Verdict::Again(Waiting { seat, grant: Grant::Later(grant), since: now })
-            }
-            _ => Verdict::Answer(Flight { seat }),
+        if let (Settled::Again, Some(grant)) = seat.gate.settle(now, seat.id, report, is_over) {
+            seat.claimed = false;
+            return Verdict::Again(Waiting { seat, grant: Grant::Later(grant), since: now });
         }
+        seat.over = is_over;
+        Verdict::Answer(Flight { seat })
     }
 
     /// The lane's name.
