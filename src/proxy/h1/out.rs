@@ -1,6 +1,7 @@
 //! What is to be sent to a client: small parts put together, large ones sent from where they are, in one call.
 
 use bytes::{Buf, Bytes};
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -23,7 +24,8 @@ impl Out {
     /// Where more is put, behind all that is small. Nothing may be put behind what is large: see [`Self::has_room`].
     pub(super) fn bytes(&mut self) -> &mut Vec<u8> {
         if self.small.capacity() == 0 {
-            self.small.reserve(USUAL);
+            let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
+            self.small = spare.unwrap_or_else(|| Vec::with_capacity(USUAL));
         }
         &mut self.small
     }
@@ -94,8 +96,18 @@ impl Out {
 
     /// Gives back the memory, when there is nothing to send.
     pub(super) fn rest(&mut self) {
-        if self.is_empty() {
-            *self = Self::default();
+        if self.is_empty() && self.small.capacity() > 0 {
+            let Self { small, .. } = std::mem::take(self);
+            if small.capacity() == USUAL {
+                let keep = |spare: &RefCell<Vec<Vec<u8>>>| {
+                    let mut spare = spare.borrow_mut();
+                    if spare.len() < SPARES_MAX {
+                        spare.push(small);
+                    }
+                };
+                // A thread that ends keeps none.
+                SPARE.try_with(keep).ok();
+            }
         }
     }
 
@@ -105,6 +117,14 @@ impl Out {
     }
 }
 
+thread_local! {
+    /// Memory that one connection is done with and the next is about to want, as many as are ready at once: an allocator
+    /// keeps less of it at hand.
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// So many of them for each thread.
+const SPARES_MAX: usize = 64;
 /// Room for a usual head with a small body.
 const USUAL: usize = 1_024;
 /// Copying so much costs less than a part of its own.
