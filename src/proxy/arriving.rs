@@ -98,6 +98,14 @@ impl Arriving {
     pub(super) fn new(coming: Coming, patience: Duration) -> Self {
         Self { coming, patience, silent: None, alarm: Alarm::default() }
     }
+
+    /// All of it, if it is here already.
+    pub(super) fn into_whole(self) -> Result<Bytes, Self> {
+        match self.coming {
+            Coming::Whole(bytes) => Ok(bytes),
+            _ => Err(self),
+        }
+    }
 }
 
 impl Body for Arriving {

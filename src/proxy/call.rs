@@ -3,7 +3,7 @@
 use super::body::Replay;
 use super::classify::{Intent, Wanted};
 use super::error::{BoxError, ErrorKind, ProxyError};
-use super::grammar::Fault;
+use super::message::Asking;
 use super::peer::Peer;
 use super::signals::Dialects;
 use super::traffic::Place;
@@ -12,8 +12,9 @@ use super::{Answer, Shared, forwarded, headers, respond};
 use crate::gate::Caller;
 use crate::observe::ADMISSION_QUOTA;
 use bytes::Bytes;
+use http::Method;
+use http::Response;
 use http::uri::Scheme;
-use http::{Method, Request, Response};
 use http_body::Body;
 
 /// A request on its way: where it belongs, and what is sent, as often as it takes.
@@ -45,20 +46,20 @@ impl Early {
 }
 
 impl Shared {
-    /// What `request` comes to, over one of `clients`.
+    /// What a request of `head` and `body` comes to, over one of `clients`.
     pub(super) fn call<'a, B>(
         &'a self,
         clients: &'a [Client],
-        request: Request<B>,
+        mut head: Box<Asking>,
+        body: B,
         peer: Peer,
     ) -> Result<Call<'a>, Early>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let (mut head, body) = request.into_parts();
-        if let Some(fault) = head.extensions.get::<Fault>() {
-            return Err(ProxyError::from(*fault).into());
+        if let Some(fault) = head.fault {
+            return Err(ProxyError::from(fault).into());
         }
         let Wanted { site, target, place } = match self.classifier.intent(&mut head)? {
             Intent::Forward(wanted) => wanted,
@@ -78,14 +79,15 @@ impl Shared {
             }
         }
         let host = forwarded::host(&head, &self.settings.forwarded);
-        headers::to_upstream(&mut head.headers, head.version, &self.via)?;
+        headers::to_upstream(&mut head.fields, head.version, &self.via)?;
         let scheme = if peer.over_tls { Scheme::HTTPS } else { Scheme::HTTP };
-        forwarded::tell(&mut head.headers, &self.settings.forwarded, peer.address, host, &scheme);
+        forwarded::tell(&mut head.fields, &self.settings.forwarded, peer.address, host, &scheme);
         let (client, dialects) = clients
             .get(site.place)
             .zip(self.dialects.get(site.place))
             .ok_or_else(|| ProxyError::new(ErrorKind::Internal, "There is no client for this upstream."))?;
-        let head = Outgoing { method: head.method, target, headers: head.headers };
+        let head = *head;
+        let head = Outgoing { method: head.method, target, fields: head.fields };
         Ok(Call { client, dialects, head, replay: Replay::new(body, &self.budget), place })
     }
 }

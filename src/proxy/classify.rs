@@ -1,17 +1,17 @@
 //! What does this request want? Its head becomes an [`Intent`], or a sentence about why it is not served.
 
 use super::error::{ErrorKind, ProxyError};
+use super::fields::{Fields, text};
 use super::grammar::{self, DISGUISE, TOKENS_MANY, TYPES_MANY, check_target, is_framing_in_disguise, number};
-use super::headers::Present;
 use super::host::is_host;
+use super::message::Asking;
 use super::sites::{Site, Sites};
 use super::traffic::{Place, Traffic};
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, MAX_FORWARDS, TRANSFER_ENCODING,
 };
-use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http::{Method, Version};
 use std::fmt;
 
 /// Reads heads.
@@ -20,11 +20,6 @@ pub(super) struct Classifier {
     sites: Sites,
     traffic: Traffic,
 }
-
-/// An extension of a request whose client waits until it is asked for the body, and has not sent any of it. Who speaks
-/// HTTP/1.0 does not wait (RFC 9110 10.1.1).
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Waits;
 
 /// What a request wants.
 #[derive(Debug)]
@@ -57,30 +52,23 @@ impl Classifier {
     }
 
     /// What the request wants. Max-Forwards is counted down on the way.
-    pub(super) fn intent(&self, head: &mut Parts) -> Result<Intent<'_>, ProxyError> {
+    pub(super) fn intent(&self, head: &mut Asking) -> Result<Intent<'_>, ProxyError> {
         let (site, target) = self.site(head)?;
-        let there = Present::of(&head.headers, &CHECKED);
-        if there.has(&TRANSFER_ENCODING) {
-            check_coding(&head.headers)?;
-        }
-        if there.has(&EXPECT) {
-            check_expectation(&head.headers)?;
-            let waits = head.version == Version::HTTP_2 || head.extensions.get::<Waits>().is_some();
-            if !waits {
-                // Its body is on the way already, and nobody has to be asked for it.
-                head.headers.remove(EXPECT);
-            }
+        check_coding(&head.fields)?;
+        if check_expectation(&head.fields)? && head.version != Version::HTTP_2 && !head.waits {
+            // Its body is on the way already, and nobody has to be asked for it.
+            head.fields.remove(&EXPECT);
         }
         if target.path() == "*" && head.method != Method::OPTIONS {
             return Err(bad("Only OPTIONS may ask for *."));
         }
-        if head.method == Method::TRACE && has_credentials(&head.headers) {
+        if head.method == Method::TRACE && has_credentials(&head.fields) {
             return Err(ProxyError::new(
                 ErrorKind::MethodNotAllowed,
                 "TRACE would send the credentials back to whoever reads the answer. Leave them out.",
             ));
         }
-        if head.method == Method::TRACE && has_content(&head.headers) {
+        if head.method == Method::TRACE && has_content(&head.fields) {
             return Err(bad("A TRACE has no body."));
         }
         if !count_down(head)? {
@@ -93,20 +81,25 @@ impl Classifier {
                 ))
             };
         }
-        let place = self.traffic.place(site, &head.method, target.path(), &head.headers);
+        let place = self.traffic.place(site, &head.method, target.path(), &head.fields);
         Ok(Intent::Forward(Wanted { site, target, place }))
     }
 
     /// Which upstream does the request mean, and does it say so in a valid way (RFC 9112 3.2, RFC 9113 8.3.1)?
-    fn site(&self, head: &Parts) -> Result<(&Site, PathAndQuery), ProxyError> {
+    fn site(&self, head: &mut Asking) -> Result<(&Site, PathAndQuery), ProxyError> {
         if head.method == Method::CONNECT {
             return Err(self.no_tunnel(head));
         }
-        let host = one_host(head)?;
-        let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let host = one_host(&head.fields)?;
+        let target = match head.uri.authority() {
+            // Nothing else is in it, and a copy of it costs.
+            None => std::mem::take(&mut head.uri).into_parts().path_and_query,
+            Some(_) => head.uri.path_and_query().cloned(),
+        };
+        let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
         match (head.version, head.uri.scheme(), head.uri.authority()) {
             (Version::HTTP_2, scheme, authority) => {
-                check_translatable(&head.headers)?;
+                check_translatable(&head.fields)?;
                 let same = |host: &str| {
                     authority.is_none_or(|authority| host.eq_ignore_ascii_case(authority.as_str()))
                 };
@@ -145,7 +138,7 @@ impl Classifier {
         }
     }
 
-    fn no_tunnel(&self, head: &Parts) -> ProxyError {
+    fn no_tunnel(&self, head: &Asking) -> ProxyError {
         let named = head.uri.authority().and_then(|authority| self.sites.named(None, authority));
         let upstream = &named.unwrap_or_else(|| self.sites.first()).upstream;
         ProxyError::new(
@@ -172,31 +165,31 @@ impl Classifier {
 }
 
 /// The Host field, if there is one; an error when there are several or it is no host.
-fn one_host(head: &Parts) -> Result<Option<&str>, ProxyError> {
-    let mut fields = head.headers.get_all(HOST).iter();
+fn one_host(fields: &Fields) -> Result<Option<&str>, ProxyError> {
+    let mut fields = fields.all(&HOST);
     let Some(first) = fields.next() else { return Ok(None) };
     if fields.next().is_some() {
         return Err(bad("There is more than one Host field."));
     }
     // A name may be percent-encoded (RFC 3986 3.2.2), but nobody's is, and a URI of ours could not hold it.
-    let valid = first.to_str().ok().filter(|host| is_host(host.as_bytes()) && !host.contains('%'));
+    let valid = text(first).filter(|host| is_host(host.as_bytes()) && !host.contains('%'));
     valid.map(Some).ok_or_else(|| bad("The Host field is not valid."))
 }
 
 /// Only chunked alone is understood here, once.
-fn check_coding(headers: &HeaderMap) -> Result<(), ProxyError> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+fn check_coding(fields: &Fields) -> Result<(), ProxyError> {
+    let mut codings = fields.all(&TRANSFER_ENCODING);
     let Some(coding) = codings.next() else { return Ok(()) };
-    grammar::check_coding(coding.as_bytes())?;
+    grammar::check_coding(coding)?;
     if codings.next().is_some() { Err(grammar::CODING_OPEN.into()) } else { Ok(()) }
 }
 
-/// The only expectation there is (RFC 9110 10.1.1).
-fn check_expectation(headers: &HeaderMap) -> Result<(), ProxyError> {
-    let mut fields = headers.get_all(EXPECT).iter();
-    match (fields.next(), fields.next()) {
-        (None, _) => Ok(()),
-        (Some(one), None) if one.as_bytes().trim_ascii().eq_ignore_ascii_case(b"100-continue") => Ok(()),
+/// The only expectation there is (RFC 9110 10.1.1): is it there?
+fn check_expectation(fields: &Fields) -> Result<bool, ProxyError> {
+    let mut lines = fields.all(&EXPECT);
+    match (lines.next(), lines.next()) {
+        (None, _) => Ok(false),
+        (Some(one), None) if one.trim_ascii().eq_ignore_ascii_case(b"100-continue") => Ok(true),
         _ => Err(ProxyError::new(
             ErrorKind::ExpectationFailed,
             "The only expectation that is understood is 100-continue, once.",
@@ -205,53 +198,53 @@ fn check_expectation(headers: &HeaderMap) -> Result<(), ProxyError> {
 }
 
 /// What HTTP/2 can say and HTTP/1.1 would say otherwise (RFC 9113 8.2.1, 8.1.1).
-fn check_translatable(headers: &HeaderMap) -> Result<(), ProxyError> {
-    let is_padded = |value: &HeaderValue| value.as_bytes().trim_ascii().len() < value.len();
-    if headers.values().any(is_padded) {
+fn check_translatable(fields: &Fields) -> Result<(), ProxyError> {
+    let is_padded = |value: &[u8]| value.trim_ascii().len() < value.len();
+    if fields.iter().any(|(_, value)| is_padded(value)) {
         return Err(bad("A field's value begins or ends with a space."));
     }
-    let is_disguise = |name: &HeaderName| {
-        matches!(name.as_str().len(), 14 | 17) && is_framing_in_disguise(name.as_str().as_bytes())
-    };
-    if headers.keys().any(is_disguise) {
+    let is_disguise = |name: &[u8]| matches!(name.len(), 14 | 17) && is_framing_in_disguise(name);
+    if fields.iter().any(|(name, _)| is_disguise(name)) {
         return Err(bad(DISGUISE));
     }
     for (name, fault) in [(AUTHORIZATION, TOKENS_MANY), (CONTENT_TYPE, TYPES_MANY)] {
-        if headers.get_all(name).iter().nth(1).is_some() {
+        if fields.all(&name).nth(1).is_some() {
             return Err(bad(fault));
         }
     }
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let mut lengths = fields.all(&CONTENT_LENGTH);
     if let Some(length) = lengths.next()
-        && (lengths.next().is_some() || !length.as_bytes().iter().all(u8::is_ascii_digit))
+        && (lengths.next().is_some() || !length.iter().all(u8::is_ascii_digit))
     {
         return Err(bad("The Content-Length is not a number."));
     }
     Ok(())
 }
 
-fn has_credentials(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| CREDENTIALS.contains(&name.as_str()))
+fn has_credentials(fields: &Fields) -> bool {
+    fields.iter().any(|(name, _)| CREDENTIALS.iter().any(|known| known.as_bytes() == name))
 }
 
 /// Is there a body, or the word of one?
-fn has_content(headers: &HeaderMap) -> bool {
-    headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
+fn has_content(fields: &Fields) -> bool {
+    fields.has(&TRANSFER_ENCODING) || fields.first(&CONTENT_LENGTH).is_some_and(|length| length != b"0")
 }
 
 /// Counts Max-Forwards down (RFC 9110 7.6.2); `false` when the request may go no further.
-fn count_down(head: &mut Parts) -> Result<bool, ProxyError> {
+fn count_down(head: &mut Asking) -> Result<bool, ProxyError> {
     if !matches!(head.method, Method::OPTIONS | Method::TRACE) {
         return Ok(true);
     }
-    let mut values = head.headers.get_all(MAX_FORWARDS).iter();
-    let Some(value) = values.next() else { return Ok(true) };
-    let is_one = values.next().is_none();
-    match number(value.as_bytes()).filter(|_| is_one) {
+    let left = {
+        let mut values = head.fields.all(&MAX_FORWARDS);
+        let Some(value) = values.next() else { return Ok(true) };
+        number(value).filter(|_| values.next().is_none())
+    };
+    match left {
         None => Err(bad("Max-Forwards is not a number.")),
         Some(0) => Ok(false),
         Some(left) => {
-            head.headers.insert(MAX_FORWARDS, HeaderValue::from(left - 1));
+            head.fields.insert(&MAX_FORWARDS, itoa::Buffer::new().format(left - 1).as_bytes());
             Ok(true)
         }
     }
@@ -271,15 +264,13 @@ const CREDENTIALS: [&str; 7] = [
     "x-auth-token",
     "ocp-apim-subscription-key",
 ];
-/// Fields that are seldom there, and checked when they are.
-static CHECKED: [HeaderName; 2] = [TRANSFER_ENCODING, EXPECT];
 
 #[cfg(test)]
 mod tests {
     use super::super::credential::CredentialKey;
     use super::*;
     use crate::config::Config;
-    use http::{Request, Uri};
+    use http::{HeaderValue, Request, Uri};
 
     fn classifier(upstream: &str) -> Classifier {
         let config = Config::new(upstream.parse().unwrap());
@@ -287,16 +278,16 @@ mod tests {
         Classifier::new(Sites::new(&config.upstreams), traffic)
     }
 
-    fn head(method: &str, target: &str, version: Version, fields: &[(&str, &str)]) -> Parts {
+    fn head(method: &str, target: &str, version: Version, fields: &[(&str, &str)]) -> Asking {
         let mut request =
             Request::builder().method(method).uri(target.parse::<Uri>().unwrap()).version(version);
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        request.body(()).unwrap().into_parts().0
+        request.body(()).unwrap().into_parts().0.into()
     }
 
-    fn kind(upstream: &str, mut head: Parts) -> Result<(), ErrorKind> {
+    fn kind(upstream: &str, mut head: Asking) -> Result<(), ErrorKind> {
         classifier(upstream).intent(&mut head).map(drop).map_err(|error| error.kind)
     }
 
@@ -406,6 +397,6 @@ mod tests {
         }
         let mut five = head("OPTIONS", "/", Version::HTTP_11, &[host, ("max-forwards", "5")]);
         classifier(UPSTREAM).intent(&mut five).unwrap();
-        assert_eq!(five.headers["max-forwards"], "4");
+        assert_eq!(five.fields.first(&MAX_FORWARDS), Some(&b"4"[..]));
     }
 }

@@ -1,8 +1,9 @@
 //! Credentials are told apart by a keyed hash and never stored or shown.
 
+use super::fields::Fields;
 use crate::control::CredentialHash;
+use http::HeaderValue;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue};
 use ring::hmac;
 use std::fmt;
 
@@ -18,19 +19,18 @@ impl CredentialKey {
 
     /// The hash of one credential.
     pub fn hash(&self, credential: &HeaderValue) -> CredentialHash {
-        self.hash_all(std::iter::once(credential))
+        self.hash_all(std::iter::once(credential.as_bytes()))
     }
 
     /// The hash of all Authorization fields; `None` without one.
-    pub(super) fn of(&self, headers: &HeaderMap) -> Option<CredentialHash> {
-        let is_there = headers.keys().any(|name| *name == AUTHORIZATION);
-        is_there.then(|| self.hash_all(headers.get_all(AUTHORIZATION).iter()))
+    pub(super) fn of(&self, fields: &Fields) -> Option<CredentialHash> {
+        fields.has(&AUTHORIZATION).then(|| self.hash_all(fields.all(&AUTHORIZATION)))
     }
 
-    fn hash_all<'a>(&self, credentials: impl Iterator<Item = &'a HeaderValue>) -> CredentialHash {
+    fn hash_all<'a>(&self, credentials: impl Iterator<Item = &'a [u8]>) -> CredentialHash {
         let mut context = hmac::Context::with_key(&self.0);
         for credential in credentials {
-            context.update(credential.as_bytes());
+            context.update(credential);
             // No field value has a line feed in it.
             context.update(b"\n");
         }
@@ -59,11 +59,11 @@ mod tests {
         assert_ne!(key.hash(&a), CredentialKey::new([8; 32]).hash(&a));
         assert!(!format!("{key:?}").contains('7'));
 
-        let mut headers = HeaderMap::new();
-        assert_eq!(key.of(&headers), None);
-        headers.append(AUTHORIZATION, a.clone());
-        assert_eq!(key.of(&headers), Some(key.hash(&a)));
-        headers.append(AUTHORIZATION, b);
-        assert_ne!(key.of(&headers), Some(key.hash(&a)));
+        let mut fields = Fields::default();
+        assert_eq!(key.of(&fields), None);
+        fields.append(&AUTHORIZATION, a.as_bytes());
+        assert_eq!(key.of(&fields), Some(key.hash(&a)));
+        fields.append(&AUTHORIZATION, b.as_bytes());
+        assert_ne!(key.of(&fields), Some(key.hash(&a)));
     }
 }

@@ -1,28 +1,29 @@
 //! What the upstream is told of who asks: writes `Forwarded` (RFC 7239) and `X-Forwarded-*` as the operator wants them.
 
+use super::fields::{Fields, text};
+use super::message::Asking;
 use crate::config::{ForwardedMode, ForwardedSettings};
+use http::HeaderName;
 use http::header::{FORWARDED, HOST};
-use http::request::Parts;
 use http::uri::Scheme;
-use http::{HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 
 /// The host that a request means, if it is to be told: what its target names, else its Host field.
-pub(super) fn host(head: &Parts, settings: &ForwardedSettings) -> Option<HeaderValue> {
+pub(super) fn host(head: &Asking, settings: &ForwardedSettings) -> Option<Vec<u8>> {
     if matches!(settings.mode, ForwardedMode::Pass | ForwardedMode::Off) {
         return None;
     }
-    let named = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-    named.or_else(|| head.headers.get(HOST).cloned())
+    let named = head.uri.authority().map(|authority| authority.as_str().as_bytes());
+    named.or_else(|| head.fields.first(&HOST)).map(<[u8]>::to_vec)
 }
 
 /// Makes the fields of a request from `client` for `host`, which came by `scheme`. The fields that Connection names are
 /// gone by now: a client may not have ours taken away.
 pub(super) fn tell(
-    headers: &mut HeaderMap,
+    fields: &mut Fields,
     settings: &ForwardedSettings,
     client: IpAddr,
-    host: Option<HeaderValue>,
+    host: Option<Vec<u8>>,
     scheme: &Scheme,
 ) {
     let keeps = match settings.mode {
@@ -32,40 +33,37 @@ pub(super) fn tell(
     };
     if !keeps {
         for name in [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO] {
-            headers.remove(name);
+            fields.remove(&name);
         }
     }
     if settings.mode == ForwardedMode::Off {
         return;
     }
-    let quoted =
-        |host: &HeaderValue| host.to_str().map(|host| format!(";host=\"{host}\"")).unwrap_or_default();
+    let quoted = |host: &str| format!(";host=\"{host}\"");
     let address = if client.is_ipv6() { format!("\"[{client}]\"") } else { client.to_string() };
-    let host_part = host.as_ref().map(quoted).unwrap_or_default();
-    append(headers, FORWARDED, &format!("for={address}{host_part};proto={scheme}"));
-    append(headers, X_FORWARDED_FOR, &client.to_string());
+    let host_part = host.as_deref().and_then(text).map(quoted).unwrap_or_default();
+    append(fields, &FORWARDED, &format!("for={address}{host_part};proto={scheme}"));
+    append(fields, &X_FORWARDED_FOR, &client.to_string());
     // The first proxy on the way knows these best.
     if let Some(host) = host
-        && !headers.contains_key(X_FORWARDED_HOST)
+        && !fields.has(&X_FORWARDED_HOST)
     {
-        headers.insert(X_FORWARDED_HOST, host);
+        fields.append(&X_FORWARDED_HOST, &host);
     }
-    if !headers.contains_key(X_FORWARDED_PROTO) {
-        append(headers, X_FORWARDED_PROTO, scheme.as_str());
+    if !fields.has(&X_FORWARDED_PROTO) {
+        append(fields, &X_FORWARDED_PROTO, scheme.as_str());
     }
 }
 
 /// One more element of a list, in one line with those that are there: some programs read only one line.
-fn append(headers: &mut HeaderMap, name: HeaderName, element: &str) {
+fn append(fields: &mut Fields, name: &HeaderName, element: &str) {
     let mut list: Vec<u8> = Vec::new();
-    for line in headers.get_all(&name) {
-        list.extend_from_slice(line.as_bytes());
+    for line in fields.all(name) {
+        list.extend_from_slice(line);
         list.extend_from_slice(b", ");
     }
     list.extend_from_slice(element.as_bytes());
-    if let Ok(value) = HeaderValue::from_bytes(&list) {
-        headers.insert(name, value);
-    }
+    fields.insert(name, &list);
 }
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -74,24 +72,21 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 
 #[cfg(test)]
 mod tests {
+    use super::super::fields::both;
     use super::*;
 
     fn told(mode: ForwardedMode, client: &str) -> Vec<String> {
         let settings = ForwardedSettings { mode, trusted: vec!["10.0.0.0/8".parse().unwrap()] };
-        let mut headers = HeaderMap::new();
-        headers.append(FORWARDED, HeaderValue::from_static("for=1.1.1.1"));
-        headers.append(X_FORWARDED_FOR, HeaderValue::from_static("1.1.1.1"));
-        headers.append(X_FORWARDED_FOR, HeaderValue::from_static("2.2.2.2"));
-        headers.append(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
-        tell(
-            &mut headers,
-            &settings,
-            client.parse().unwrap(),
-            Some(HeaderValue::from_static("a:80")),
-            &Scheme::HTTP,
-        );
+        let said = [
+            ("forwarded", "for=1.1.1.1"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-for", "2.2.2.2"),
+            ("x-forwarded-proto", "https"),
+        ];
+        let [mut fields, _] = both(&said);
+        tell(&mut fields, &settings, client.parse().unwrap(), Some(b"a:80".to_vec()), &Scheme::HTTP);
         let shown = |name: &HeaderName| {
-            let lines: Vec<_> = headers.get_all(name).iter().map(|line| line.to_str().unwrap()).collect();
+            let lines: Vec<_> = fields.all(name).filter_map(text).collect();
             lines.join(" | ")
         };
         [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO].iter().map(shown).collect()

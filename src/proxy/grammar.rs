@@ -71,13 +71,38 @@ pub(super) fn field(line: &[u8]) -> Result<(Range<usize>, Range<usize>), Fault> 
     if colon == 0 {
         return Err(bad("A field has no name."));
     }
-    // All of them are counted, without a way out in between: so it is done many bytes at a time.
-    let is_control = |byte: &&u8| (**byte < b' ' && **byte != b'\t') || **byte == 0x7f;
-    if value.iter().filter(is_control).count() > 0 {
+    if has_control(value) {
         return Err(bad("A field has a control character in it."));
     }
     let start = line.len() - value.trim_ascii_start().len();
     Ok((0..colon, start..start + value.trim_ascii().len()))
+}
+
+/// Is there a control character that is no tab?
+fn has_control(value: &[u8]) -> bool {
+    let is_control = |byte: &u8| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f;
+    // A word may have a tab in it too, which is seldom there.
+    let is_odd = |word: &[u8; 8]| has_low_or_delete(u64::from_ne_bytes(*word)) && word.iter().any(is_control);
+    match value.last_chunk::<8>() {
+        // What does not fill a word is looked at once more with what is before it.
+        Some(last) => value.as_chunks::<8>().0.iter().any(is_odd) || is_odd(last),
+        None => value.iter().any(is_control),
+    }
+}
+
+/// Is `name` this one, which is in small letters? Of a known length, it is compared as a few words.
+#[inline]
+pub(super) fn is_named<const N: usize>(name: &[u8], wanted: &[u8; N]) -> bool {
+    <&[u8; N]>::try_from(name).is_ok_and(|name| name.map(|byte| byte.to_ascii_lowercase()) == *wanted)
+}
+
+/// Is one of eight bytes below the space, or the last of ASCII? A byte takes from the next one only if it is one itself.
+const fn has_low_or_delete(word: u64) -> bool {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let deletes = word ^ (EACH * 0x7f);
+    let low = word.wrapping_sub(EACH * 0x20) & !word;
+    let delete = deletes.wrapping_sub(EACH) & !deletes;
+    (low | delete) & (EACH * 0x80) != 0
 }
 
 /// The forms of RFC 9112 3.2 as far as they matter to framing; what the target means is asked later.
@@ -285,6 +310,20 @@ pub(super) const METHOD_MAX: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_are_found_wherever_they_are() {
+        for byte in 0..=u8::MAX {
+            let is_control = (byte < 0x20 && byte != b'\t') || byte == 0x7f;
+            for at in 0..19 {
+                for around in [b' ', b'~', 0x80, 0xff, b'\t'] {
+                    let mut value = [around; 19];
+                    value[at] = byte;
+                    assert_eq!(has_control(&value), is_control, "{byte} at {at} among {around}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn targets_that_pass_are_uris() {

@@ -6,13 +6,14 @@
 use super::arriving::Arriving;
 use super::body::Hold;
 use super::error::ProxyError;
+use super::message::Reply;
 use super::signals::Said;
 use super::{Call, Content, Shared, headers};
 use crate::config::ReplayPolicy;
 use crate::control::{Event, Outcome, Report};
 use crate::gate::{Pass, clock};
 use bytes::{Bytes, BytesMut};
-use http::{Method, Response};
+use http::Method;
 use http_body_util::BodyExt;
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,51 +22,65 @@ use std::time::{Duration, Instant};
 /// What an answer teaches, and the answer.
 pub(super) struct Learnt {
     pub(super) report: Report,
-    pub(super) result: Result<Response<Content>, ProxyError>,
+    pub(super) result: Result<Reply<Content>, ProxyError>,
     /// When it was known.
     pub(super) at: Instant,
 }
 
 /// The answer of a request that waits for another turn.
 pub(super) struct Kept {
-    pub(super) response: Response<Content>,
+    pub(super) reply: Reply<Content>,
     _hold: Hold,
 }
 
 impl Shared {
-    /// What the answer, which came at `at`, teaches, and whether the request could be sent again. What is too long or
-    /// too slow to be read is passed on as it comes.
-    pub(super) async fn learn(
+    /// What the answer, which came at `at`, teaches, and whether the request could be sent again; or an answer whose body
+    /// has to be read for that, with what its head said.
+    pub(super) fn learn(
         &self,
-        sent: Result<Response<Arriving>, ProxyError>,
+        sent: Result<Reply<Arriving>, ProxyError>,
         at: Instant,
         pass: &Pass,
         call: &Call<'_>,
-    ) -> Learnt {
-        let sign = call.place.sign;
-        let response = match sent {
-            Ok(response) => response,
+    ) -> Result<Learnt, Box<(Reply<Arriving>, Said)>> {
+        let mut reply = match sent {
+            Ok(reply) => reply,
             Err(error) => {
-                return Learnt { report: Report::new(Outcome::Failed, false), result: Err(error), at };
+                return Ok(Learnt { report: Report::new(Outcome::Failed, false), result: Err(error), at });
             }
         };
-        let (mut parts, body) = response.into_parts();
-        let mut said = call.dialects.head(parts.status, &parts.headers);
-        headers::to_client(&mut parts.headers);
-        let may_replay = |outcome| self.allows(outcome, &call.head.method) && call.replay.can_replay();
-        if !may_replay(said.report.outcome) && !said.is_body_worth_reading(&parts, sign) {
-            let report = self.taken(said, pass);
-            let content = Content::Coming(Bytes::new(), Box::new(body));
-            return Learnt { report, result: Ok(Response::from_parts(parts, content)), at };
+        let said = call.dialects.fields(reply.status, &reply.fields);
+        headers::to_client(&mut reply.fields);
+        let may_replay = self.may_replay(said.report.outcome, call);
+        if may_replay || said.is_more_in_body(reply.status, &reply.fields, call.place.sign) {
+            return Err(Box::new((reply, said)));
         }
-        // In a box: most answers are not waited for.
-        let content = Box::pin(gather(body)).await;
-        if let Content::Whole(bytes) | Content::Cut(bytes, _) = &content {
-            call.dialects.add_body(&mut said, &parts, bytes, sign);
-            said.report.replayable = may_replay(said.report.outcome);
+        let reply = reply.map(|body| match body.into_whole() {
+            Ok(bytes) => Content::Whole(bytes),
+            Err(body) => Content::Coming(Bytes::new(), Box::new(body)),
+        });
+        Ok(Learnt { report: self.taken(said, pass), result: Ok(reply), at })
+    }
+
+    /// What an answer teaches with its body. What is too long or too slow to be read is passed on as it comes.
+    pub(super) async fn learn_more(
+        &self,
+        (reply, mut said): (Reply<Arriving>, Said),
+        pass: &Pass,
+        call: &Call<'_>,
+    ) -> Learnt {
+        let Reply { status, reason, fields, body } = reply;
+        let body = gather(body).await;
+        if let Content::Whole(bytes) | Content::Cut(bytes, _) = &body {
+            call.dialects.add(&mut said, (status, &fields), bytes, call.place.sign);
+            said.report.replayable = self.may_replay(said.report.outcome, call);
         }
-        let result = Ok(Response::from_parts(parts, content));
+        let result = Ok(Reply { status, reason, fields, body });
         Learnt { report: self.taken(said, pass), result, at: clock::now() }
+    }
+
+    fn may_replay(&self, outcome: Outcome, call: &Call<'_>) -> bool {
+        self.allows(outcome, &call.head.method) && call.replay.can_replay()
     }
 
     /// What was said, once it is told what of it made no sense.
@@ -78,11 +93,11 @@ impl Shared {
     }
 
     /// Keeps the answer of a request that waits, as long as there is memory for such.
-    pub(super) fn keep(&self, response: Response<Content>) -> Option<Box<Kept>> {
-        let bytes = match response.body() {
+    pub(super) fn keep(&self, reply: Reply<Content>) -> Option<Box<Kept>> {
+        let bytes = match &reply.body {
             Content::Whole(bytes) | Content::Cut(bytes, _) | Content::Coming(bytes, _) => bytes.len(),
         };
-        Some(Box::new(Kept { response, _hold: Hold::take(&self.budget, bytes)? }))
+        Some(Box::new(Kept { reply, _hold: Hold::take(&self.budget, bytes)? }))
     }
 
     /// May a request with this outcome be sent again, by the operator's policy and RFC 9110 9.2.2?

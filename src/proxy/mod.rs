@@ -17,6 +17,7 @@ mod credential;
 mod dial;
 mod error;
 mod failure;
+mod fields;
 mod forwarded;
 mod frames;
 mod gathered;
@@ -29,6 +30,7 @@ mod hpack;
 mod http2;
 mod identity;
 mod learn;
+mod message;
 mod opening;
 mod peer;
 mod pool;
@@ -69,6 +71,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT};
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use learn::{Kept, Learnt};
+use message::{Asking, Reply};
 use signals::Dialects;
 use sites::Sites;
 use std::fmt;
@@ -125,7 +128,7 @@ struct Shared {
 
 /// An answer, and whose it is.
 struct Answer {
-    response: Response<Content>,
+    reply: Reply<Content>,
     flight: Option<Flight>,
     /// What [`Exchange::local_error`](crate::observe::Exchange::local_error) says, when the answer is ours.
     local: Option<&'static str>,
@@ -202,7 +205,7 @@ impl Proxy {
     /// everything back; that is how a client leaves.
     ///
     /// What can be said before anything is waited for is said in the call itself: so a request that waits keeps no room for
-    /// what it was made of, some 1 KiB.
+    /// what it was made of.
     pub fn serve<B>(
         &self,
         request: Request<B>,
@@ -212,9 +215,25 @@ impl Proxy {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let version = request.version();
-        let mut account = Account::new(Arc::clone(&self.shared.observer), request.method().clone());
-        let call = caught(|| self.shared.call(&self.clients, request, peer))
+        let (head, body) = request.into_parts();
+        self.answer(Box::new(head.into()), body, peer, Reply::into_response)
+    }
+
+    /// The same for a head that is in no map; what the answer comes to is put in `shape`.
+    fn answer<B, A>(
+        &self,
+        head: Box<Asking>,
+        body: B,
+        peer: Peer,
+        shape: fn(Reply<Tracked>) -> A,
+    ) -> impl Future<Output = A> + use<'_, A, B>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let version = head.version;
+        let mut account = Account::new(Arc::clone(&self.shared.observer), head.method.clone());
+        let call = caught(|| self.shared.call(&self.clients, head, body, peer))
             .unwrap_or_else(|defect| Err(defect.into()));
         async move {
             let result = match call {
@@ -231,9 +250,10 @@ impl Proxy {
             let answer = result.unwrap_or_else(|error| {
                 tracing::debug!(blame = ?error.blame(), source = ?error.source, "{error}");
                 let local = Some(respond::status_of(error.kind).1);
-                Answer { response: respond::to_error(&error).map(Content::Whole), flight: None, local }
+                let reply = Reply::from(respond::to_error(&error)).map(Content::Whole);
+                Answer { reply, flight: None, local }
             });
-            finish(answer, account, version)
+            shape(finish(answer, account, version))
         }
     }
 }
@@ -241,7 +261,7 @@ impl Proxy {
 impl Shared {
     /// The life of a request from when it is known what it wants.
     async fn attempt(&self, call: &Call<'_>, account: &mut Account) -> Result<Answer, ProxyError> {
-        if !call.head.headers.keys().any(|name| *name == EXPECT) {
+        if !call.head.fields.has(&EXPECT) {
             call.replay.fill().await?;
         }
         let result = self.forward(call, account).await;
@@ -273,8 +293,10 @@ impl Shared {
             };
             // Boxed: what waits in a queue keeps no room for what it needs when it goes.
             let Learnt { report, result, at } = Box::pin(self.send(&pass, call, account)).await;
-            match (pass.settle(at, &report), result) {
-                (Verdict::Answer(flight), Ok(response)) => return Ok(Answer::theirs(response, flight)),
+            let is_whole = matches!(&result, Ok(Reply { body: Content::Whole(_), .. }));
+            let verdict = if is_whole { pass.settle_whole(at, &report) } else { pass.settle(at, &report) };
+            match (verdict, result) {
+                (Verdict::Answer(flight), Ok(reply)) => return Ok(Answer::theirs(reply, flight)),
                 (Verdict::Answer(_), Err(error)) => return Err(error),
                 (Verdict::Again(again), result) => {
                     account.exchange().retries += 1;
@@ -295,19 +317,23 @@ impl Shared {
         if stale {
             self.observer.event(&Event::Retried { lane: Arc::clone(&lane), reason: RetryReason::Stale });
         }
-        let status = response.as_ref().ok().map(Response::status);
+        let status = response.as_ref().ok().map(|reply| reply.status);
         self.observer.attempt(&Attempt { lane, status, duration });
-        self.learn(response, now, pass, call).await
+        match self.learn(response, now, pass, call) {
+            Ok(learnt) => learnt,
+            // In a box: most answers are not waited for.
+            Err(more) => Box::pin(self.learn_more(*more, pass, call)).await,
+        }
     }
 }
 
 impl Answer {
     fn ours(response: Response<Bytes>, local: &'static str) -> Self {
-        Self { response: response.map(Content::Whole), flight: None, local: Some(local) }
+        Self { reply: Reply::from(response).map(Content::Whole), flight: None, local: Some(local) }
     }
 
-    fn theirs(response: Response<Content>, flight: Flight) -> Self {
-        Self { response, flight: Some(flight), local: None }
+    fn theirs(reply: Reply<Content>, flight: Flight) -> Self {
+        Self { reply, flight: Some(flight), local: None }
     }
 }
 
@@ -316,37 +342,34 @@ fn refused(refusal: &Refusal, last: Option<Box<Kept>>, account: &mut Account) ->
     account.exchange().lane = Arc::clone(&refusal.lane);
     // What a drain cuts short is our doing, not the API's.
     if let Some(kept) = last.filter(|_| refusal.reason != RefusalReason::Draining) {
-        return Answer { response: kept.response, flight: None, local: None };
+        return Answer { reply: kept.reply, flight: None, local: None };
     }
     let (response, local) = respond::to_refusal(refusal);
     Answer::ours(response, local)
 }
 
 /// The last touches to every answer: what the caller can see of the way, and who watches over its body.
-fn finish(answer: Answer, mut account: Account, version: Version) -> Response<Tracked> {
-    let Answer { response, flight, local } = answer;
-    let (mut parts, content) = response.into_parts();
+fn finish(answer: Answer, mut account: Account, version: Version) -> Reply<Tracked> {
+    let Answer { mut reply, flight, local } = answer;
     let exchange = account.exchange();
-    exchange.status = parts.status;
+    exchange.status = reply.status;
     exchange.local_error = local;
-    respond::add_server_timing(&mut parts.headers, exchange.queued, exchange.upstream, exchange.retries);
+    respond::add_server_timing(&mut reply.fields, exchange.queued, exchange.upstream, exchange.retries);
     if version == Version::HTTP_2 {
-        parts.headers.remove(CONNECTION);
-        if parts.status == StatusCode::NO_CONTENT {
+        reply.fields.remove(&CONNECTION);
+        if reply.status == StatusCode::NO_CONTENT {
             // It has none, whatever an API says (RFC 9110 8.6), and clients take a length without a body for a lie.
-            parts.headers.remove(CONTENT_LENGTH);
+            reply.fields.remove(&CONTENT_LENGTH);
         }
     }
-    parts.version = Version::HTTP_11;
     if let Some(flight) = flight {
         account.hold(flight);
     }
-    let body = match content {
+    reply.map(|content| match content {
         Content::Whole(bytes) => Tracked::whole(bytes, account),
         Content::Coming(first, rest) => Tracked::coming(first, rest, account),
         Content::Cut(bytes, error) => Tracked::cut(bytes, error, account),
-    };
-    Response::from_parts(parts, body)
+    })
 }
 
 /// Turns a panic into an error of this request alone.

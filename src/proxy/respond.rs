@@ -1,6 +1,7 @@
 //! The only place that invents responses: each says in Proxy-Status (RFC 9209) that it is ours, and what to do.
 
 use super::error::{Blame, ErrorKind, ProxyError};
+use super::fields::Fields;
 use crate::control::{Refusal, RefusalReason};
 use crate::observe::ADMISSION_QUOTA;
 use bytes::Bytes;
@@ -104,7 +105,7 @@ pub(super) fn to_options() -> Response<Bytes> {
 
 /// Writes Server-Timing: the time in queues, the time with the API, and how often it was sent again. A field of
 /// the API's own stays, in a line of its own.
-pub(super) fn add_server_timing(headers: &mut HeaderMap, queued: Duration, upstream: Duration, retries: u32) {
+pub(super) fn add_server_timing(fields: &mut Fields, queued: Duration, upstream: Duration, retries: u32) {
     let mut line = Line::default();
     line.put("queue;dur=");
     line.put_milliseconds(queued);
@@ -113,11 +114,8 @@ pub(super) fn add_server_timing(headers: &mut HeaderMap, queued: Duration, upstr
     line.put(", retries;desc=\"");
     line.put(itoa::Buffer::new().format(retries));
     line.put("\"");
-    if let Ok(mut value) = HeaderValue::from_bytes(line.written()) {
-        // No two are alike. In HTTP/2's table of fields they would drive out those that come again.
-        value.set_sensitive(true);
-        headers.append(SERVER_TIMING, value);
-    }
+    // No two are alike.
+    fields.append_once(&SERVER_TIMING, line.written());
 }
 
 /// A line of Server-Timing while it is written: each answer gets one, and `format!` costs ten times as much.
@@ -323,21 +321,23 @@ mod tests {
 
     #[test]
     fn server_timing_is_added_beside_the_api_s_own() {
-        let mut headers = HeaderMap::new();
-        headers.insert(SERVER_TIMING, HeaderValue::from_static("db;dur=5"));
-        add_server_timing(&mut headers, Duration::from_micros(1_200_500), Duration::from_millis(12), 2);
-        let lines: Vec<_> = headers.get_all(SERVER_TIMING).iter().collect();
-        assert_eq!(lines, ["db;dur=5", "queue;dur=1200.5, upstream;dur=12, retries;desc=\"2\""]);
+        for mut fields in [Fields::default(), HeaderMap::new().into()] {
+            fields.append(&SERVER_TIMING, b"db;dur=5");
+            add_server_timing(&mut fields, Duration::from_micros(1_200_500), Duration::from_millis(12), 2);
+            let lines: Vec<_> = fields.all(&SERVER_TIMING).collect();
+            let ours = b"queue;dur=1200.5, upstream;dur=12, retries;desc=\"2\"";
+            assert_eq!(lines, [&b"db;dur=5"[..], ours]);
+        }
     }
 
     #[test]
     fn milliseconds_are_short() {
         for (micros, text) in [(0, "0"), (1, "0.001"), (1_000, "1"), (1_230, "1.23"), (100_000, "100")] {
-            let mut headers = HeaderMap::new();
-            add_server_timing(&mut headers, Duration::from_micros(micros), Duration::MAX, u32::MAX);
+            let mut fields = Fields::default();
+            add_server_timing(&mut fields, Duration::from_micros(micros), Duration::MAX, u32::MAX);
             let line =
                 format!("queue;dur={text}, upstream;dur={}.999, retries;desc=\"{}\"", u64::MAX, u32::MAX);
-            assert_eq!(headers[SERVER_TIMING], line);
+            assert_eq!(fields.first(&SERVER_TIMING), Some(line.as_bytes()));
         }
     }
 }

@@ -104,8 +104,11 @@ impl fmt::Debug for Tracked {
     }
 }
 
-/// What is known of one request so far; told as an [`Exchange`] when it is dropped, whatever ends it.
-pub(super) struct Account {
+/// What is known of one request so far; told as an [`Exchange`] when it is dropped, whatever ends it. In a box: it goes
+/// through many hands.
+pub(super) struct Account(Box<Known>);
+
+struct Known {
     observer: Arc<dyn Observer>,
     started: Instant,
     exchange: Exchange,
@@ -124,20 +127,20 @@ impl Account {
             retries: 0,
             local_error: None,
         };
-        Self { observer, started: clock::now(), exchange, flight: None }
+        Self(Box::new(Known { observer, started: clock::now(), exchange, flight: None }))
     }
 
     pub(super) fn exchange(&mut self) -> &mut Exchange {
-        &mut self.exchange
+        &mut self.0.exchange
     }
 
     /// The request's place with the API is kept until the response body has ended.
     pub(super) fn hold(&mut self, flight: Flight) {
-        self.flight = Some(flight);
+        self.0.flight = Some(flight);
     }
 }
 
-impl Drop for Account {
+impl Drop for Known {
     fn drop(&mut self) {
         let now = clock::now();
         if let Some(flight) = self.flight.take() {
@@ -150,7 +153,7 @@ impl Drop for Account {
 
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.exchange.fmt(f)
+        self.0.exchange.fmt(f)
     }
 }
 

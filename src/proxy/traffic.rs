@@ -1,11 +1,12 @@
 //! What the operator says about a request: its route, its lane and its class. The first rule that fits counts.
 
 use super::credential::CredentialKey;
+use super::fields::Fields;
 use super::route::Routes;
 use super::sites::Site;
 use crate::config::{ClassMatch, Config, LaneMatch, Per, RefusalSign, RouteSettings};
 use crate::control::{ClassId, CredentialHash, LaneKey};
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderName, Method};
 use std::sync::Arc;
 
 /// The rules, in the operator's order.
@@ -58,16 +59,16 @@ impl Traffic {
     }
 
     /// Where a request to `site` belongs; `path` is without the upstream's prefix.
-    pub(super) fn place(&self, site: &Site, method: &Method, path: &str, headers: &HeaderMap) -> Place<'_> {
+    pub(super) fn place(&self, site: &Site, method: &Method, path: &str, fields: &Fields) -> Place<'_> {
         let is_here = |upstream: Option<usize>| upstream.is_none_or(|upstream| upstream == site.place);
-        let credential = self.credentials.of(headers);
+        let credential = self.credentials.of(fields);
         let rule = self.routes.iter().find(|rule| {
             is_here(rule.upstream)
                 && (rule.methods.is_empty() || rule.methods.contains(method))
                 && rule.path.matches(path)
         });
         let route = rule.map_or_else(|| self.folded.class(path), |rule| Arc::clone(&rule.name));
-        let class = self.class(&route, credential, headers);
+        let class = self.class(&route, credential, fields);
         let lane = self.lanes.iter().find(|lane| is_here(lane.upstream) && is_among(&lane.routes, &route));
         let (own, route) = match lane {
             None => (credential, route),
@@ -77,8 +78,8 @@ impl Traffic {
         Place { credential, key, class, sign: rule.and_then(|rule| rule.refusal.as_ref()) }
     }
 
-    fn class(&self, route: &str, credential: Option<CredentialHash>, headers: &HeaderMap) -> ClassId {
-        let place = self.classes.iter().position(|class| class.fits(route, credential, headers));
+    fn class(&self, route: &str, credential: Option<CredentialHash>, fields: &Fields) -> ClassId {
+        let place = self.classes.iter().position(|class| class.fits(route, credential, fields));
         let number = place.and_then(|place| u16::try_from(place + 1).ok());
         ClassId(number.unwrap_or_default())
     }
@@ -93,14 +94,12 @@ impl Class {
         }
     }
 
-    fn fits(&self, route: &str, credential: Option<CredentialHash>, headers: &HeaderMap) -> bool {
+    fn fits(&self, route: &str, credential: Option<CredentialHash>, fields: &Fields) -> bool {
         let has_credential = self.credentials.is_empty()
             || credential.is_some_and(|hash| self.credentials.iter().any(|prefix| prefix.fits(hash)));
         let has_header = self.header.as_ref().is_none_or(|(name, values)| {
-            let mut lines = headers.get_all(name).iter();
-            lines.any(|line| {
-                values.is_empty() || values.iter().any(|value| line.as_bytes() == value.as_bytes())
-            })
+            let mut lines = fields.all(name);
+            lines.any(|line| values.is_empty() || values.iter().any(|value| line == value.as_bytes()))
         });
         has_credential && has_header && is_among(&self.routes, route)
     }
@@ -132,7 +131,7 @@ mod tests {
     use super::super::sites::Sites;
     use super::*;
     use crate::config::UpstreamSettings;
-    use http::{HeaderValue, StatusCode};
+    use http::{HeaderMap, HeaderValue, StatusCode};
 
     fn route(name: &str, path: &str) -> RouteSettings {
         let (name, path) = (name.into(), path.parse().unwrap());
@@ -189,7 +188,7 @@ mod tests {
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect();
         let traffic = Traffic::new(config, CredentialKey::new(KEY));
-        let place = traffic.place(site, &method.parse().unwrap(), path, &headers);
+        let place = traffic.place(site, &method.parse().unwrap(), path, &headers.into());
         assert_eq!(place.key.upstream, site.key);
         (place.key.credential.is_some(), place.key.route.to_string(), place.class.0, place.sign.is_some())
     }

@@ -11,8 +11,10 @@ use super::body::Replay;
 use super::dial::{self, Dial, Dialled, Names, Tower};
 use super::error::{ErrorKind, ProxyError};
 use super::failure::{Failed, ends_connection, explain};
+use super::fields::Fields;
 use super::h1::Exchange;
 use super::headers;
+use super::message::Reply;
 use super::pool::{Bounds, Greeting, Housed, Lease, NoTurn, Place, Pool, Seat, Turn};
 use super::streamed::Streamed;
 use super::trust::{Trust, TrustError};
@@ -21,7 +23,7 @@ use crate::gate::clock;
 use crate::observe::Connections;
 use http::header::EXPECT;
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderValue, Method, Request, Uri};
 use http_body::Body;
 use hyper::client::conn::http2;
 use hyper_util::client::legacy::connect::Connection;
@@ -56,12 +58,12 @@ struct Shared {
 pub(super) struct Outgoing {
     pub(super) method: Method,
     pub(super) target: PathAndQuery,
-    pub(super) headers: HeaderMap,
+    pub(super) fields: Fields,
 }
 
 /// What came of sending.
 pub(super) struct Sent {
-    pub(super) response: Result<Response<Arriving>, ProxyError>,
+    pub(super) response: Result<Reply<Arriving>, ProxyError>,
     /// A kept connection had died, and the request was sent again.
     pub(super) stale: bool,
 }
@@ -158,19 +160,14 @@ impl Client {
         }
     }
 
-    async fn attempt(
-        &self,
-        head: &Outgoing,
-        replay: &Replay,
-        anew: bool,
-    ) -> Result<Response<Arriving>, Failed> {
+    async fn attempt(&self, head: &Outgoing, replay: &Replay, anew: bool) -> Result<Reply<Arriving>, Failed> {
         match self.shared.pool.turn(anew).await {
             Ok(Turn::Lease(lease)) => self.over_http1(lease, true, head, replay).await,
-            Ok(Turn::Seat(seat)) => self.over_http2(seat, true, head, replay).await,
-            // Boxed: what few requests need is not kept room for in every one.
+            // Boxed: what not all requests need is not kept room for in every one.
+            Ok(Turn::Seat(seat)) => Box::pin(self.over_http2(seat, true, head, replay)).await,
             Ok(Turn::Place(place)) => match Box::pin(self.connect(place)).await? {
                 Line::Http1(lease) => self.over_http1(lease, false, head, replay).await,
-                Line::Http2(seat) => self.over_http2(seat, false, head, replay).await,
+                Line::Http2(seat) => Box::pin(self.over_http2(seat, false, head, replay)).await,
             },
             Err(why) => Err(self.no_connection(why).into()),
         }
@@ -182,7 +179,7 @@ impl Client {
         kept: bool,
         head: &Outgoing,
         replay: &Replay,
-    ) -> Result<Response<Arriving>, Failed> {
+    ) -> Result<Reply<Arriving>, Failed> {
         let mut exchange = Exchange::new(lease, head, &self.shared.host, replay.start());
         let mut due = self.due();
         let answer = poll_fn(|cx| {
@@ -199,7 +196,7 @@ impl Client {
         let answer = answer
             .ok_or_else(|| self.silent())?
             .map_err(|lost| Failed::of_http1(lost, exchange.is_unsent(), kept, &self.shared.upstream))?;
-        let keep = |headers: &HeaderMap| self.keep(headers::keep_alive_seconds(headers));
+        let keep = |fields: &Fields| self.keep(headers::keep_alive_seconds(fields));
         let patience = self.shared.settings.stream_idle;
         Ok(exchange.finish(answer, keep).map(|coming| Arriving::new(coming, patience)))
     }
@@ -210,11 +207,11 @@ impl Client {
         kept: bool,
         head: &Outgoing,
         replay: &Replay,
-    ) -> Result<Response<Arriving>, Failed> {
+    ) -> Result<Reply<Arriving>, Failed> {
         let mut request = Request::new(replay.start());
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = uri(&self.shared.upstream, head.target.clone());
-        *request.headers_mut() = head.headers.clone();
+        *request.headers_mut() = head.fields.to_map();
         request.headers_mut().remove(EXPECT);
         let is_bodiless = request.body().is_end_stream();
         let answer = tokio::select! {
@@ -228,7 +225,7 @@ impl Client {
             Failed::of_http2(error, kept, &self.shared.upstream)
         })?;
         let patience = self.shared.settings.stream_idle;
-        Ok(response.map(|body| {
+        Ok(Reply::from(response).map(|body| {
             let body = Streamed::of_answer(body, is_bodiless);
             Arriving::new(Coming::Stream { body, _seat: seat }, patience)
         }))

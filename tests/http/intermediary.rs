@@ -28,7 +28,8 @@ async fn heads_are_cleaned_and_everything_else_stays() {
     }
     assert_eq!(seen.field("te"), Some("trailers"));
     assert_eq!(seen.field("x-forwarded-for"), Some("10.0.0.1"));
-    assert!(seen.head.contains("via: 1.0 fred\r\nvia: 1.1 tidegate-"), "{}", seen.head);
+    let vias: Vec<_> = seen.head.lines().filter_map(|line| line.strip_prefix("via: ")).collect();
+    assert!(matches!(vias[..], ["1.0 fred", ours] if ours.starts_with("1.1 tidegate-")), "{}", seen.head);
 
     assert_eq!(response.status, 200);
     assert_eq!(response.text(), "hi");

@@ -7,10 +7,11 @@
 
 use super::super::error::ErrorKind;
 use super::super::grammar::{self, Fault, bad};
+use super::super::message::Reply;
 use super::Limits;
 use super::fields::{Fields, Lines, TooMuch, has_token};
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::StatusCode;
 use hyper::ext::ReasonPhrase;
 use std::ops::Range;
 
@@ -43,8 +44,8 @@ struct Traits {
 /// A head that is beyond doubt.
 #[derive(Debug)]
 pub(super) struct Answer {
-    pub(super) response: Response<()>,
-    pub(super) body: Body,
+    /// With its body, as far as that is there, or where it ends (RFC 9112 6.3).
+    pub(super) reply: Reply<Body>,
     /// The connection may be used again when the body has ended.
     pub(super) keeps: bool,
 }
@@ -89,7 +90,7 @@ impl Reader {
         }
     }
 
-    /// Makes an answer of the lines, whose values are slices of one copy of the head; so is a body that is there whole.
+    /// Makes an answer of the lines, whose fields stand in one copy of the head, and of a body that is there whole.
     fn finish(&mut self, bytes: &[u8], head_alone: bool) -> Result<(Answer, usize), Fault> {
         let StatusLine { status, reason, is_one_zero } = self.line.take().ok_or(NO_STATUS_LINE)?;
         let traits = std::mem::take(&mut self.traits);
@@ -104,26 +105,26 @@ impl Reader {
         let (at, there) = (self.lines.read(), self.lines.rest(bytes).len());
         let whole = length.and_then(|length| usize::try_from(length).ok()).filter(|length| *length <= there);
         let end = at + whole.unwrap_or_default();
-        let copy = Bytes::copy_from_slice(bytes.get(..end).unwrap_or_default());
         let body = match (whole, length) {
-            (Some(_), _) => Body::Here(copy.slice(at.min(copy.len())..)),
+            (Some(_), _) => Body::Here(Bytes::copy_from_slice(bytes.get(at..end).unwrap_or_default())),
             (None, Some(length)) => Body::Exact(length),
             (None, None) if traits.chunked => Body::Chunked,
             (None, None) => Body::Close,
         };
-        let mut response = Response::new(());
-        *response.status_mut() = status;
-        *response.headers_mut() = self.fields.take(&copy, &TOO_MUCH)?;
-        let said = copy.get(reason.clone()).unwrap_or_default();
-        if status.canonical_reason().is_none_or(|usual| usual.as_bytes() != said) {
-            let reason = ReasonPhrase::try_from(copy.slice(reason)).map_err(|_| NO_STATUS_LINE)?;
-            response.extensions_mut().insert(reason);
-        }
+        let head = bytes.get(..at).unwrap_or_default();
+        let said = head.get(reason).unwrap_or_default();
+        let is_usual = status.canonical_reason().is_some_and(|usual| usual.as_bytes() == said);
+        let reason = if is_usual {
+            None
+        } else {
+            Some(Box::new(ReasonPhrase::try_from(said).map_err(|_| NO_STATUS_LINE)?))
+        };
+        let fields = self.fields.take(head);
         // Who says both may have been led to it (RFC 9112 6.3).
         let is_doubtful = traits.chunked && traits.length.is_some();
         let is_last = is_doubtful || traits.closes || matches!(body, Body::Close);
         let keeps = !is_last && (!is_one_zero || traits.keeps);
-        Ok((Answer { response, body, keeps }, end))
+        Ok((Answer { reply: Reply { status, reason, fields, body }, keeps }, end))
     }
 }
 
@@ -158,7 +159,7 @@ impl Traits {
     fn field(&mut self, name: &[u8], value: &[u8], is_one_zero: bool) -> Result<Place, Fault> {
         // The length tells most names apart from the ones that matter.
         match name.len() {
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
+            14 if grammar::is_named(name, b"content-length") => {
                 let length = grammar::number(value).ok_or(bad("The Content-Length is not a number."))?;
                 return match self.length.replace(length) {
                     None => Ok(Place::Own),
@@ -166,13 +167,13 @@ impl Traits {
                     Some(_) => Err(bad("There are two lengths in Content-Length.")),
                 };
             }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+            17 if grammar::is_named(name, b"transfer-encoding") => {
                 if is_one_zero || self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(bad("The only transfer coding that is understood is chunked, once."));
                 }
                 self.chunked = true;
             }
-            10 if name.eq_ignore_ascii_case(b"connection") => {
+            10 if grammar::is_named(name, b"connection") => {
                 self.closes |= has_token(value, b"close");
                 self.keeps |= has_token(value, b"keep-alive");
             }
@@ -193,7 +194,7 @@ const TOO_MUCH: TooMuch = TooMuch {
 mod tests {
     use super::super::cuts;
     use super::*;
-    use http::HeaderValue;
+    use http::HeaderName;
     use proptest::prelude::*;
 
     const LIMITS: Limits = Limits { head_bytes: 1_000, fields: 100, chunk_line_bytes: 100 };
@@ -216,17 +217,18 @@ mod tests {
     fn a_head_is_read_as_it_stands_and_a_short_body_with_it() {
         let (answer, length) = read(GOOD.as_bytes(), false, &[]).unwrap().unwrap();
         assert_eq!(&GOOD.as_bytes()[length..], b"HTTP");
-        assert!(matches!(answer.body, Body::Here(body) if body == "abcde") && answer.keeps);
-        let headers = answer.response.headers();
-        let all: Vec<_> = headers.get_all("x-y").iter().map(HeaderValue::as_bytes).collect();
+        let Reply { reason, fields, body, .. } = answer.reply;
+        assert!(matches!(body, Body::Here(body) if body == "abcde") && answer.keeps);
+        let all: Vec<_> = fields.all(&HeaderName::from_static("x-y")).collect();
         assert_eq!(all, [b"z", "\u{e9}".as_bytes()]);
-        assert_eq!((headers["empty"].as_bytes(), headers.len()), (&b""[..], 4), "one length, said once");
-        assert_eq!(answer.response.extensions().get::<ReasonPhrase>().unwrap().as_bytes(), b"Fine");
+        let empty = fields.first(&HeaderName::from_static("empty"));
+        assert_eq!((empty, fields.iter().count()), (Some(&b""[..]), 4), "one length, said once");
+        assert_eq!(reason.unwrap().as_bytes(), b"Fine");
     }
 
     #[test]
     fn bodies_end_where_the_head_says_and_connections_are_kept_if_that_is_clear() {
-        let shown = |answer: &Answer| match &answer.body {
+        let shown = |answer: &Answer| match &answer.reply.body {
             Body::Here(bytes) => format!("here {}", bytes.len()),
             Body::Exact(length) => format!("exact {length}"),
             Body::Chunked => "chunked".to_owned(),
@@ -284,7 +286,7 @@ mod tests {
             bytes[place] = byte;
             let said = |found: Result<Option<(Answer, usize)>, Fault>| {
                 // Of a body it is as it happens whether it came with its head.
-                let whole = found.map(|found| found.map(|(answer, _)| format!("{:?}", answer.response)));
+                let whole = found.map(|found| found.map(|(answer, _)| format!("{:?}", answer.reply.map(drop))));
                 whole.map_err(|fault| fault.kind)
             };
             prop_assert_eq!(said(read(&bytes, false, &[])), said(read(&bytes, false, &cuts)));

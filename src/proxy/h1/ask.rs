@@ -1,9 +1,10 @@
 //! A request's head as the upstream gets it (RFC 9112 3, 5, 6). No I/O.
 
+use super::super::fields::line as field;
 use super::super::upstream::Outgoing;
-use super::write::{Framing, field};
+use super::write::Framing;
 use http::HeaderValue;
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, COOKIE, TE};
 
 /// Writes `head` for `host`, framed as `framing`: with what is HTTP/1.1's own, one Cookie and TE named in Connection.
 pub(super) fn head(head: &Outgoing, host: &HeaderValue, framing: Framing, out: &mut Vec<u8>) {
@@ -12,34 +13,25 @@ pub(super) fn head(head: &Outgoing, host: &HeaderValue, framing: Framing, out: &
     out.extend_from_slice(if target.starts_with(['/', '*']) { b" " } else { b" /" });
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    field(HOST.as_str(), host.as_bytes(), out);
-    let mut cookies = 0;
-    for (name, value) in &head.headers {
-        if matches!(*name, HOST | CONNECTION | TRANSFER_ENCODING) {
-            continue;
-        }
-        if *name == CONTENT_LENGTH {
-            // Said below, unless a body that is none was announced as such.
-            if framing == Framing::Nothing {
-                field(name.as_str(), b"0", out);
-            }
-            continue;
-        }
-        if *name == COOKIE {
-            cookies += 1;
-            if cookies > 1 {
-                // Crumbs of HTTP/2 are one field here (RFC 9113 8.2.3); they stand one after the other.
-                out.truncate(out.len().saturating_sub(LINE_END.len()));
-                out.extend_from_slice(b"; ");
-                out.extend_from_slice(value.as_bytes());
-                out.extend_from_slice(LINE_END);
-                continue;
-            }
-        }
-        if *name == TE {
-            field(CONNECTION.as_str(), b"te", out);
-        }
-        field(name.as_str(), value.as_bytes(), out);
+    field(b"host", host.as_bytes(), out);
+    let is_crumbled = head.fields.all(&COOKIE).nth(1).is_some();
+    let is_kept = |name: &[u8]| match name {
+        b"host" | b"connection" | b"transfer-encoding" | b"content-length" => false,
+        b"cookie" => !is_crumbled,
+        _ => true,
+    };
+    head.fields.write(is_kept, out);
+    if is_crumbled {
+        // Crumbs of HTTP/2 are one field here (RFC 9113 8.2.3).
+        let crumbs: Vec<_> = head.fields.all(&COOKIE).collect();
+        field(b"cookie", &crumbs.join(&b"; "[..]), out);
+    }
+    if head.fields.has(&TE) {
+        field(b"connection", b"te", out);
+    }
+    if framing == Framing::Nothing && head.fields.has(&CONTENT_LENGTH) {
+        // A body that is none was announced as such.
+        field(b"content-length", b"0", out);
     }
     framing.tell(out);
     out.extend_from_slice(LINE_END);
@@ -49,18 +41,17 @@ const LINE_END: &[u8] = b"\r\n";
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::fields::both;
     use super::*;
-    use http::{HeaderMap, HeaderName, Method};
+    use http::Method;
 
-    fn written(target: &str, fields: &[(&'static str, &'static str)], framing: Framing) -> String {
-        let headers: HeaderMap = fields
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-            .collect();
-        let outgoing = Outgoing { method: Method::PUT, target: target.parse().unwrap(), headers };
-        let mut out = Vec::new();
-        head(&outgoing, &HeaderValue::from_static("api"), framing, &mut out);
-        String::from_utf8(out).unwrap()
+    fn written(target: &str, fields: &[(&str, &str)], framing: Framing) -> [String; 2] {
+        both(fields).map(|fields| {
+            let outgoing = Outgoing { method: Method::PUT, target: target.parse().unwrap(), fields };
+            let mut out = Vec::new();
+            head(&outgoing, &HeaderValue::from_static("api"), framing, &mut out);
+            String::from_utf8(out).unwrap()
+        })
     }
 
     #[test]
@@ -82,10 +73,10 @@ mod tests {
                 "/",
                 &crumbs,
                 Framing::Nothing,
-                "PUT / HTTP/1.1\r\nhost: api\r\ncookie: a=1; b=2; c=3\r\nconnection: te\r\nte: trailers\r\nx: y\r\n\r\n",
+                "PUT / HTTP/1.1\r\nhost: api\r\nte: trailers\r\nx: y\r\ncookie: a=1; b=2; c=3\r\nconnection: te\r\n\r\n",
             ),
         ] {
-            assert_eq!(written(target, fields, framing), expected);
+            assert_eq!(written(target, fields, framing), [expected; 2]);
         }
     }
 }

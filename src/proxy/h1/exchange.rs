@@ -4,7 +4,9 @@
 
 use super::super::arriving::Coming;
 use super::super::error::BoxError;
+use super::super::fields::Fields;
 use super::super::grammar::{Fault, bad};
+use super::super::message::Reply;
 use super::super::pool::Lease;
 use super::super::sending::Sending;
 use super::super::upstream::Outgoing;
@@ -16,7 +18,7 @@ use super::write::Framing;
 use super::{Limits, ask};
 use crate::observe::ClosedBy;
 use http::header::EXPECT;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use std::future::Future;
 use std::io;
@@ -81,7 +83,7 @@ impl Exchange {
             Some(None) => Framing::Chunked { trailers: true },
         };
         ask::head(head, host, framing, lease.link().out.bytes());
-        let is_uninvited = body.is_some() && head.headers.contains_key(EXPECT);
+        let is_uninvited = body.is_some() && head.fields.has(&EXPECT);
         let uninvited = is_uninvited.then(|| Box::pin(sleep(PATIENCE)));
         let upload = Upload { body, framing, uninvited, has_begun: false, is_refused: false };
         let head_alone = head.method == Method::HEAD;
@@ -151,7 +153,7 @@ impl Exchange {
             let Some((answer, length)) = found else { return Ok((None, from)) };
             from += length;
             self.reader = Reader::default();
-            let status = answer.response.status();
+            let status = answer.reply.status;
             if !status.is_informational() {
                 return Ok((Some(answer), from));
             }
@@ -172,15 +174,16 @@ impl Exchange {
     pub(in crate::proxy) fn finish(
         self,
         Head(answer): Head,
-        keep: impl FnOnce(&HeaderMap) -> Duration,
-    ) -> Response<Coming> {
+        keep: impl FnOnce(&Fields) -> Duration,
+    ) -> Reply<Coming> {
         let Self { mut lease, upload, .. } = self;
-        let Answer { response, body, keeps } = answer;
-        let keep = keeps.then(|| keep(response.headers()));
+        let Answer { reply, keeps } = answer;
+        let keep = keeps.then(|| keep(&reply.fields));
+        let Reply { status, reason, fields, body } = reply;
         let until = match body {
             Body::Here(bytes) => {
                 Download::end(lease, &upload, keep);
-                return response.map(|()| Coming::Whole(bytes));
+                return Reply { status, reason, fields, body: Coming::Whole(bytes) };
             }
             Body::Exact(length) => Until::Exact(length),
             Body::Chunked => Until::chunked(),
@@ -188,7 +191,8 @@ impl Exchange {
         };
         let is_early = !upload.is_over(lease.link());
         let download = Download::new(lease, until, keep, upload);
-        response.map(|()| if is_early { Coming::apart(download) } else { Coming::Here(Box::new(download)) })
+        let body = if is_early { Coming::apart(download) } else { Coming::Here(Box::new(download)) };
+        Reply { status, reason, fields, body }
     }
 }
 
@@ -281,6 +285,7 @@ mod tests {
     use super::*;
     use crate::config::ProxySettings;
     use bytes::{Bytes, BytesMut};
+    use http::HeaderMap;
     use http_body_util::channel::Channel;
     use http_body_util::{BodyExt, Full};
     use hyper_util::rt::TokioIo;
@@ -304,7 +309,7 @@ mod tests {
     }
 
     fn outgoing(method: Method) -> Outgoing {
-        Outgoing { method, target: "/".parse().unwrap(), headers: HeaderMap::new() }
+        Outgoing { method, target: "/".parse().unwrap(), fields: Fields::default() }
     }
 
     /// What an exchange comes to: the head, the body with its trailers if it is whole; and whether the connection is kept.
@@ -318,12 +323,13 @@ mod tests {
         let host = HeaderValue::from_static("api");
         let mut exchange = Exchange::new(lease, &outgoing(method), &host, body);
         let head = poll_fn(|cx| exchange.poll(cx)).await.ok()?;
-        let (parts, coming) = exchange.finish(head, |_| Duration::from_secs(9)).into_parts();
-        let body = Arriving::new(coming, Duration::from_secs(9)).collect().await.ok();
+        let reply = exchange.finish(head, |_| Duration::from_secs(9));
+        let said = format!("{:?} {:?}", reply.status, reply.fields);
+        let body = Arriving::new(reply.body, Duration::from_secs(9)).collect().await.ok();
         let body = body
             .map(|body| (body.trailers().cloned(), body.to_bytes()))
             .map(|(trailers, data)| (data, trailers));
-        Some((format!("{:?} {:?}", parts.status, parts.headers), body))
+        Some((said, body))
     }
 
     /// What comes of an answer that comes in pieces that end where `cuts` say.

@@ -1,10 +1,8 @@
-//! The lines of a head, and its fields: places in it until all of it is there, then slices of one copy (RFC 9112 5). No I/O.
+//! The lines of a head, and its fields: places in it until all of it is there, then one copy of it (RFC 9112 5). No I/O.
 
+use super::super::fields::{self, Place};
 use super::super::grammar::{self, Fault};
 use super::Limits;
-use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
-use std::ops::Range;
 
 /// How far the lines of a head have been read.
 #[derive(Debug, Default)]
@@ -43,7 +41,7 @@ impl Lines {
 
 /// Names and values, as places in the head.
 #[derive(Debug, Default)]
-pub(super) struct Fields(Vec<(Range<usize>, Range<usize>)>);
+pub(super) struct Fields(Vec<Place>);
 
 /// What to say of a head that has too much of something.
 #[derive(Clone, Copy, Debug)]
@@ -65,11 +63,17 @@ impl Fields {
             return Err(too_much.fields);
         }
         let (name, value) = grammar::field(line)?;
+        if name.len() > NAME_MAX {
+            return Err(too_much.bytes);
+        }
         if self.0.is_empty() {
             self.0.reserve(USUAL);
         }
         let said = (line.get(name.clone()).unwrap_or_default(), line.get(value.clone()).unwrap_or_default());
-        self.0.push((from + name.start..from + name.end, from + value.start..from + value.end));
+        self.0.push(Place {
+            name: from + name.start..from + name.end,
+            value: from + value.start..from + value.end,
+        });
         Ok(said)
     }
 
@@ -78,16 +82,9 @@ impl Fields {
         self.0.pop();
     }
 
-    /// All of them, as slices of `head`.
-    pub(super) fn take(&mut self, head: &Bytes, too_much: &TooMuch) -> Result<HeaderMap, Fault> {
-        let mut headers = HeaderMap::with_capacity(self.0.len());
-        for (name, value) in self.0.drain(..) {
-            let name = head.get(name).and_then(|name| HeaderName::from_bytes(name).ok());
-            let value = HeaderValue::from_maybe_shared(head.slice(value)).ok();
-            let (name, value) = name.zip(value).ok_or(too_much.bytes)?;
-            headers.try_append(name, value).map_err(|_| too_much.fields)?;
-        }
-        Ok(headers)
+    /// All of them, which stand in `head`.
+    pub(super) fn take(&mut self, head: &[u8]) -> fields::Fields {
+        fields::Fields::of_lines(head, std::mem::take(&mut self.0))
     }
 }
 
@@ -98,3 +95,5 @@ pub(super) fn has_token(list: &[u8], token: &[u8]) -> bool {
 
 /// Room for so many fields is made at once.
 const USUAL: usize = 16;
+/// As long as [`http::HeaderName`] takes.
+const NAME_MAX: usize = 65_535;

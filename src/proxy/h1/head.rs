@@ -6,11 +6,12 @@
 
 use super::super::error::ErrorKind;
 use super::super::grammar::{self, Fault, TOKENS_MANY, TYPES_MANY, bad};
+use super::super::message::Asking;
 use super::Limits;
 use super::fields::{Fields, Lines, TooMuch, has_token};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Uri, Version};
+use http::{Method, Uri, Version};
 use std::mem::replace;
 use std::ops::Range;
 
@@ -48,7 +49,8 @@ struct Traits {
 /// A head that is beyond doubt.
 #[derive(Debug)]
 pub(super) struct Head {
-    pub(super) request: Request<()>,
+    /// In a box: it is handed on often.
+    pub(super) asking: Box<Asking>,
     pub(super) length: Length,
     /// The client wants its connection kept.
     pub(super) keeps: bool,
@@ -146,16 +148,16 @@ impl Reader {
         self.head.field(name, value, is_one_zero)
     }
 
-    /// Makes a request of the lines, whose values are slices of one copy of the head.
+    /// Makes a request of the lines, whose fields stand in one copy of the head.
     fn finish(&mut self, bytes: &[u8]) -> Result<Head, Fault> {
         let RequestLine { method, target, version } =
             self.line.take().ok_or(bad("A request begins with its request line."))?;
         let traits = std::mem::take(&mut self.head);
-        let head = Bytes::copy_from_slice(bytes.get(..self.lines.read()).unwrap_or_default());
-        let mut request = Request::new(());
-        *request.uri_mut() = meant(&method, head.slice(target))
-            .ok_or(bad("The request target is not of a form that this method has."))?;
-        *request.headers_mut() = self.fields.take(&head, &TOO_MUCH)?;
+        let head = bytes.get(..self.lines.read()).unwrap_or_default();
+        let target = Bytes::copy_from_slice(head.get(target).unwrap_or_default());
+        let uri =
+            meant(&method, target).ok_or(bad("The request target is not of a form that this method has."))?;
+        let fields = self.fields.take(head);
         let length = match (traits.chunked, traits.length) {
             (true, Some(_)) => {
                 return Err(bad("A request has a Content-Length or a Transfer-Encoding, not both."));
@@ -166,10 +168,9 @@ impl Reader {
         let is_one_one = version == Version::HTTP_11;
         // What follows CONNECT is for nobody here.
         let keeps = !traits.closes && (is_one_one || traits.keeps) && method != Method::CONNECT;
-        *request.method_mut() = method;
-        *request.version_mut() = version;
         let (expects, trailers) = (is_one_one && traits.expects, is_one_one && traits.trailers);
-        Ok(Head { request, length, keeps, expects, trailers })
+        let asking = Box::new(Asking { method, uri, version, fields, waits: false, fault: None });
+        Ok(Head { asking, length, keeps, expects, trailers })
     }
 }
 
@@ -177,13 +178,13 @@ impl Traits {
     fn field(&mut self, name: &[u8], value: &[u8], is_one_zero: bool) -> Result<(), Fault> {
         // The length tells most names apart from the ones that matter.
         match name.len() {
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
+            14 if grammar::is_named(name, b"content-length") => {
                 let length = grammar::number(value).ok_or(bad("The Content-Length is not a number."))?;
                 if self.length.replace(length).is_some() {
                     return Err(bad("There is more than one Content-Length."));
                 }
             }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+            17 if grammar::is_named(name, b"transfer-encoding") => {
                 if is_one_zero {
                     return Err(bad("HTTP/1.0 has no Transfer-Encoding."));
                 }
@@ -198,20 +199,20 @@ impl Traits {
                 return Err(bad(grammar::DISGUISE));
             }
             // Which of two tokens is meant, or what the body is, is not for us to choose.
-            13 if name.eq_ignore_ascii_case(b"authorization") && replace(&mut self.authorized, true) => {
+            13 if grammar::is_named(name, b"authorization") && replace(&mut self.authorized, true) => {
                 return Err(bad(TOKENS_MANY));
             }
-            12 if name.eq_ignore_ascii_case(b"content-type") && replace(&mut self.typed, true) => {
+            12 if grammar::is_named(name, b"content-type") && replace(&mut self.typed, true) => {
                 return Err(bad(TYPES_MANY));
             }
-            10 if name.eq_ignore_ascii_case(b"connection") => {
+            10 if grammar::is_named(name, b"connection") => {
                 self.closes |= has_token(value, b"close");
                 self.keeps |= has_token(value, b"keep-alive");
             }
-            6 if name.eq_ignore_ascii_case(b"expect") => {
+            6 if grammar::is_named(name, b"expect") => {
                 self.expects |= value.eq_ignore_ascii_case(b"100-continue");
             }
-            2 if name.eq_ignore_ascii_case(b"te") => self.trailers |= has_token(value, b"trailers"),
+            2 if grammar::is_named(name, b"te") => self.trailers |= has_token(value, b"trailers"),
             _ => (),
         }
         Ok(())
@@ -271,7 +272,7 @@ const BLANKS_MAX: usize = 4;
 mod tests {
     use super::super::cuts;
     use super::*;
-    use http::HeaderValue;
+    use http::HeaderName;
     use proptest::prelude::*;
 
     const LIMITS: Limits = Limits { head_bytes: 1_000, fields: 100, chunk_line_bytes: 100 };
@@ -296,13 +297,13 @@ mod tests {
         assert_eq!(&GOOD.as_bytes()[length..], b"abcde");
         assert_eq!(head.length, Length::Exact(5));
         assert!(head.keeps && head.expects && head.trailers);
-        let (head, ()) = head.request.into_parts();
-        assert_eq!((head.method, head.version), (Method::POST, Version::HTTP_11));
-        assert_eq!(head.uri, "/a?b=%20");
-        let all: Vec<_> = head.headers.get_all("x-y").iter().map(HeaderValue::as_bytes).collect();
+        let Asking { method, uri, version, fields, .. } = *head.asking;
+        assert_eq!((method, version), (Method::POST, Version::HTTP_11));
+        assert_eq!(uri, "/a?b=%20");
+        let all: Vec<_> = fields.all(&HeaderName::from_static("x-y")).collect();
         assert_eq!(all, [b"z", "\u{e9}".as_bytes()]);
-        assert_eq!(head.headers["empty"], "");
-        assert_eq!(head.headers.len(), 7);
+        assert_eq!(fields.first(&HeaderName::from_static("empty")), Some(&b""[..]));
+        assert_eq!(fields.iter().count(), 7);
     }
 
     #[test]

@@ -118,7 +118,8 @@ impl<'a> Line<'a> {
             if std::mem::take(&mut self.is_fresh) {
                 if let Some((found, length)) = look(&mut self.reader, &self.unread, &self.limits) {
                     self.unread.advance(length);
-                    return Poll::Ready(Ok(self.found(found)));
+                    self.found(found.is_ok());
+                    return Poll::Ready(Ok(found));
                 }
                 self.note_begin();
             }
@@ -142,7 +143,8 @@ impl<'a> Line<'a> {
             let length = found.as_ref().map_or(0, |(_, length)| *length);
             self.unread.extend_from_slice(new.get(length..).unwrap_or_default());
             if let Some((found, _)) = found {
-                return Poll::Ready(Ok(self.found(found)));
+                self.found(found.is_ok());
+                return Poll::Ready(Ok(found));
             }
             self.note_begin();
         }
@@ -154,14 +156,14 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn found(&mut self, found: Found) -> Found {
-        if found.is_err() {
+    /// A head has been read, or what is none.
+    fn found(&mut self, is_head: bool) {
+        if !is_head {
             // Nothing of it is read any more.
             self.unread.clear();
         }
         self.head_since = None;
         self.reader = Reader::default();
-        found
     }
 
     /// For how long a head may be waited for.

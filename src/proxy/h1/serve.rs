@@ -4,8 +4,9 @@
 //! for the client that leaves.
 
 use super::super::Proxy;
-use super::super::classify::Waits;
 use super::super::connection::{LINGER, linger};
+use super::super::fields::Fields;
+use super::super::message::{Asking, Reply};
 use super::super::peer::Peer;
 use super::super::respond::HEAD_TIMEOUT;
 use super::super::socket::Transport;
@@ -18,7 +19,7 @@ use super::write::{After, Asked, Framing, head};
 use crate::config::ProxySettings;
 use bytes::BytesMut;
 use http::header::CONNECTION;
-use http::{HeaderValue, Method, Request, Response, Version};
+use http::{HeaderValue, Method, Uri, Version};
 use http_body::Body as _;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -46,8 +47,8 @@ pub(in crate::proxy) async fn serve(
                 break Ended::Said;
             }
             Ok(found) => {
-                let (request, terms) = read(&mut line, found);
-                let service = Box::pin(proxy.serve(request, peer));
+                let (asking, body, terms) = read(&mut line, found);
+                let service = Box::pin(proxy.answer(asking, body, peer, |reply| reply));
                 let mut exchange = Exchange { service: Some(service), download: None, terms };
                 poll_fn(|cx| exchange.poll(&mut line, kept.as_ref(), cx)).await
             }
@@ -107,35 +108,30 @@ struct Download {
 }
 
 /// Makes a request of what was found, refused heads too: so that each is answered in its turn, and told.
-fn read(line: &mut Line<'_>, found: Found) -> (Request<Body>, Terms) {
+fn read(line: &mut Line<'_>, found: Found) -> (Box<Asking>, Body, Terms) {
     match found {
-        Ok(Head { request, length, keeps, expects, trailers }) => {
+        Ok(Head { mut asking, length, keeps, expects, trailers }) => {
             let (body, feed) = body(length, &mut line.unread);
-            let head_alone = *request.method() == Method::HEAD;
-            let asked = Asked { version: request.version(), head_alone, trailers };
+            let head_alone = asking.method == Method::HEAD;
+            let asked = Asked { version: asking.version, head_alone, trailers };
             let is_uninvited = expects && feed.is_some() && line.unread.is_empty();
             let upload = Upload { feed, is_uninvited, is_answered: false };
-            let mut request = request.map(|()| body);
-            if is_uninvited {
-                request.extensions_mut().insert(Waits);
-            }
-            (request, Terms { asked, keeps, upload })
+            asking.waits = is_uninvited;
+            (asking, body, Terms { asked, keeps, upload })
         }
         Err((fault, method)) => {
-            let mut request = Request::new(Body::none());
             let head_alone = method == Some(Method::HEAD);
-            if let Some(method) = method {
-                *request.method_mut() = method;
-            }
-            request.extensions_mut().insert(fault);
+            let (method, version) = (method.unwrap_or_default(), Version::HTTP_11);
+            let (uri, fields) = (Uri::default(), Fields::default());
+            let asking = Box::new(Asking { method, uri, version, fields, waits: false, fault: Some(fault) });
             let asked = Asked { version: Version::HTTP_11, head_alone, trailers: false };
             let upload = Upload { feed: None, is_uninvited: false, is_answered: false };
-            (request, Terms { asked, keeps: false, upload })
+            (asking, Body::none(), Terms { asked, keeps: false, upload })
         }
     }
 }
 
-impl<F: Future<Output = Response<Tracked>>> Exchange<F> {
+impl<F: Future<Output = Reply<Tracked>>> Exchange<F> {
     /// Whether another request may follow, when this one is over.
     fn poll(
         &mut self,
@@ -144,9 +140,9 @@ impl<F: Future<Output = Response<Tracked>>> Exchange<F> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<bool, Ended>> {
         if let Some(service) = &mut self.service {
-            let response = ready!(poll_response(line, cx, service.as_mut(), &mut self.terms.upload))?;
+            let reply = ready!(poll_reply(line, cx, service.as_mut(), &mut self.terms.upload))?;
             self.service = None;
-            self.download = Some(self.terms.answer(line, kept, response, cx));
+            self.download = Some(self.terms.answer(line, kept, reply, cx));
         }
         let Some(download) = &mut self.download else { return Poll::Ready(Ok(false)) };
         if !download.is_sent {
@@ -163,17 +159,17 @@ impl Terms {
         &mut self,
         line: &mut Line<'_>,
         kept: Option<&HeaderValue>,
-        response: Response<Tracked>,
+        reply: Reply<Tracked>,
         cx: &mut Context<'_>,
     ) -> Download {
         self.upload.is_answered = true;
-        let (parts, body) = response.into_parts();
+        let body = &reply.body;
         let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
-        let framing = Framing::of(&parts, length, self.asked);
+        let framing = Framing::of(&reply, length, self.asked);
         let is_last = !self.keeps
             || framing == Framing::Close
             || line.is_draining()
-            || parts.headers.keys().any(|name| *name == CONNECTION)
+            || reply.fields.has(&CONNECTION)
             || !self.upload.may_end(line, cx);
         let after = match kept {
             _ if is_last => After::Close,
@@ -181,21 +177,21 @@ impl Terms {
             Some(_) if self.asked.version == Version::HTTP_10 => After::Keep(None),
             kept => After::Keep(kept),
         };
-        head(&parts, framing, self.asked, after, date::write, line.out.bytes());
-        let body = Some(body).filter(|_| framing != Framing::Nothing);
+        head(&reply, framing, self.asked, after, date::write, line.out.bytes());
+        let body = Some(reply.body).filter(|_| framing != Framing::Nothing);
         Download { body, framing, is_cut: false, is_sent: false, is_last }
     }
 }
 
-fn poll_response(
+fn poll_reply(
     line: &mut Line<'_>,
     cx: &mut Context<'_>,
-    mut service: Pin<&mut impl Future<Output = Response<Tracked>>>,
+    mut service: Pin<&mut impl Future<Output = Reply<Tracked>>>,
     upload: &mut Upload,
-) -> Poll<Result<Response<Tracked>, Ended>> {
+) -> Poll<Result<Reply<Tracked>, Ended>> {
     loop {
-        if let Poll::Ready(response) = service.as_mut().poll(cx) {
-            return Poll::Ready(Ok(response));
+        if let Poll::Ready(reply) = service.as_mut().poll(cx) {
+            return Poll::Ready(Ok(reply));
         }
         match upload.poll_next(line, cx) {
             Poll::Ready(given) => given?,

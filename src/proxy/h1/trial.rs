@@ -63,8 +63,8 @@ fn step(at: &mut At, unread: &mut BytesMut, request: &mut String, limits: &Limit
             }
             let Some((head, length)) = reader.read(unread, limits)? else { return Ok(false) };
             unread.advance(length);
-            note(request, format_args!("{} {} ", head.request.method(), head.request.uri()));
-            note_fields(request, head.request.headers());
+            note(request, format_args!("{} {} ", head.asking.method, head.asking.uri));
+            note_fields(request, &head.asking.fields.to_map());
             *at = match head.length {
                 Length::Exact(0) => At::Head(Reader::default()),
                 Length::Exact(bytes) => At::Exact(bytes),

@@ -1,9 +1,11 @@
 //! A response's head and the framing of its body, as bytes (RFC 9112 4, 6, 7). No I/O.
 
+use super::super::fields::line as field;
+use super::super::grammar;
+use super::super::message::Reply;
 use super::out::Out;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderValue, TRAILER, TRANSFER_ENCODING};
-use http::response::Parts;
+use http::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderValue};
 use http::{StatusCode, Version};
 use http_body::Frame;
 use std::io::Write;
@@ -49,20 +51,20 @@ impl Framing {
         match self {
             // `format!` costs five times as much.
             Self::Exact(length) => {
-                field("content-length", itoa::Buffer::new().format(length).as_bytes(), out);
+                field(b"content-length", itoa::Buffer::new().format(length).as_bytes(), out);
             }
-            Self::Chunked { .. } => field("transfer-encoding", b"chunked", out),
+            Self::Chunked { .. } => field(b"transfer-encoding", b"chunked", out),
             Self::Nothing | Self::Close => (),
         }
     }
 
     /// How an answer to `asked` is framed whose body is so long, if that is known.
-    pub(super) fn of(parts: &Parts, length: Option<u64>, asked: Asked) -> Self {
-        if asked.head_alone || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+    pub(super) fn of<B>(reply: &Reply<B>, length: Option<u64>, asked: Asked) -> Self {
+        if asked.head_alone || matches!(reply.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             return Self::Nothing;
         }
         // A body that broke off has the length that was promised.
-        let promised = || parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+        let promised = || grammar::number(reply.fields.first(&CONTENT_LENGTH)?);
         match length.or_else(promised) {
             Some(length) => Self::Exact(length),
             None if asked.version == Version::HTTP_10 => Self::Close,
@@ -114,90 +116,75 @@ impl Framing {
 }
 
 /// Writes the head of an answer to `asked`, framed as `framing`. `date` is what Date says if the answer has none.
-pub(super) fn head(
-    parts: &Parts,
+pub(super) fn head<B>(
+    reply: &Reply<B>,
     framing: Framing,
     asked: Asked,
     after: After<'_>,
     date: impl FnOnce(&mut Vec<u8>),
     out: &mut Vec<u8>,
 ) {
-    status_line(parts, asked.version, out);
-    let mut has_date = false;
-    for (name, value) in &parts.headers {
-        has_date |= *name == DATE;
-        let is_written_below = *name == CONNECTION || *name == TRANSFER_ENCODING;
-        let is_kept = match *name {
-            // An answer to HEAD or a 304 tells of a body that does not follow.
-            CONTENT_LENGTH => framing == Framing::Nothing && parts.status != StatusCode::NO_CONTENT,
-            TRAILER => matches!(framing, Framing::Chunked { .. }),
-            _ => !is_written_below,
-        };
-        if is_kept {
-            field(name.as_str(), value.as_bytes(), out);
-        }
-    }
+    status_line(reply, asked.version, out);
+    let is_kept = |name: &[u8]| match name {
+        // An answer to HEAD or a 304 tells of a body that does not follow.
+        b"content-length" => framing == Framing::Nothing && reply.status != StatusCode::NO_CONTENT,
+        b"trailer" => matches!(framing, Framing::Chunked { .. }),
+        // They are written below.
+        b"connection" | b"transfer-encoding" => false,
+        _ => true,
+    };
+    reply.fields.write(is_kept, out);
     framing.tell(out);
     match after {
-        After::Close => field("connection", b"close", out),
-        After::Keep(None) if asked.version == Version::HTTP_10 => field("connection", b"keep-alive", out),
+        After::Close => field(b"connection", b"close", out),
+        After::Keep(None) if asked.version == Version::HTTP_10 => field(b"connection", b"keep-alive", out),
         After::Keep(None) => (),
         After::Keep(Some(time)) => {
-            field("connection", b"keep-alive", out);
-            field("keep-alive", time.as_bytes(), out);
+            field(b"connection", b"keep-alive", out);
+            field(b"keep-alive", time.as_bytes(), out);
         }
     }
-    if !has_date {
+    if !reply.fields.has(&DATE) {
         date(out);
     }
     out.extend_from_slice(b"\r\n");
 }
 
-fn status_line(parts: &Parts, version: Version, out: &mut Vec<u8>) {
+fn status_line<B>(reply: &Reply<B>, version: Version, out: &mut Vec<u8>) {
     out.extend_from_slice(if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
-    out.extend_from_slice(parts.status.as_str().as_bytes());
+    out.extend_from_slice(reply.status.as_str().as_bytes());
     out.push(b' ');
-    let reason = parts.extensions.get::<hyper::ext::ReasonPhrase>();
-    let usual = || parts.status.canonical_reason().unwrap_or_default().as_bytes();
+    let reason = reply.reason.as_deref();
+    let usual = || reply.status.canonical_reason().unwrap_or_default().as_bytes();
     out.extend_from_slice(reason.map_or_else(usual, hyper::ext::ReasonPhrase::as_bytes));
     out.extend_from_slice(b"\r\n");
 }
 
 fn fields_of(fields: &HeaderMap, out: &mut Vec<u8>) {
     for (name, value) in fields {
-        field(name.as_str(), value.as_bytes(), out);
+        field(name.as_str().as_bytes(), value.as_bytes(), out);
     }
-}
-
-pub(super) fn field(name: &str, value: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::fields::both;
     use super::*;
-    use http::Response;
 
     const GET: Asked = Asked { version: Version::HTTP_11, head_alone: false, trailers: false };
     const HEAD: Asked = Asked { head_alone: true, ..GET };
     const OLD: Asked = Asked { version: Version::HTTP_10, ..GET };
     const TAKES_TRAILERS: Asked = Asked { trailers: true, ..GET };
 
-    fn parts(status: u16, fields: &[(&'static str, &'static str)]) -> Parts {
-        let mut response = Response::builder().status(status);
-        for (name, value) in fields {
-            response = response.header(*name, *value);
-        }
-        response.body(()).unwrap().into_parts().0
+    fn reply(status: u16, fields: &[(&str, &str)]) -> Reply<()> {
+        let [fields, _] = both(fields);
+        Reply { status: StatusCode::from_u16(status).unwrap(), reason: None, fields, body: () }
     }
 
-    fn written(parts: &Parts, length: Option<u64>, asked: Asked, after: After<'_>) -> (String, Framing) {
-        let framing = Framing::of(parts, length, asked);
+    fn written(reply: &Reply<()>, length: Option<u64>, asked: Asked, after: After<'_>) -> (String, Framing) {
+        let framing = Framing::of(reply, length, asked);
         let mut out = Vec::new();
-        head(parts, framing, asked, after, |out| field("date", b"now", out), &mut out);
+        head(reply, framing, asked, after, |out| field(b"date", b"now", out), &mut out);
         (String::from_utf8(out).unwrap(), framing)
     }
 
@@ -223,7 +210,7 @@ mod tests {
             ),
             (200, &five[1..], None, OLD, "", Framing::Close),
         ] {
-            let (text, found) = written(&parts(status, fields), length, asked, keep);
+            let (text, found) = written(&reply(status, fields), length, asked, keep);
             assert_eq!(found, framing, "{status} {fields:?}");
             let lengths: String = text
                 .split_inclusive("\r\n")
@@ -243,7 +230,7 @@ mod tests {
             (OLD, After::Keep(None), "connection: keep-alive\r\n"),
             (GET, After::Keep(Some(&time)), "connection: keep-alive\r\nkeep-alive: timeout=74\r\n"),
         ] {
-            let (text, _) = written(&parts(404, &[("connection", "x"), ("a", "b")]), Some(0), asked, after);
+            let (text, _) = written(&reply(404, &[("connection", "x"), ("a", "b")]), Some(0), asked, after);
             let version = if asked.version == Version::HTTP_10 { "1.0" } else { "1.1" };
             let expected = format!(
                 "HTTP/{version} 404 Not Found\r\na: b\r\ncontent-length: 0\r\n{fields}date: now\r\n\r\n"
@@ -263,7 +250,7 @@ mod tests {
     fn bodies_are_framed() {
         let data = |text: &'static str| Frame::data(Bytes::from_static(text.as_bytes()));
         let trailers = || Frame::trailers(HeaderMap::from_iter([(DATE, HeaderValue::from_static("x"))]));
-        let chunked = Framing::of(&parts(200, &[]), None, TAKES_TRAILERS);
+        let chunked = Framing::of(&reply(200, &[]), None, TAKES_TRAILERS);
         for (frames, framing, text, ends) in [
             (vec![data("abc"), data("de")], Framing::Exact(5), "abcde", true),
             (vec![data("abc")], Framing::Exact(5), "abc", false),

@@ -2,7 +2,6 @@
 
 use super::housed::Housed;
 use super::{Idle, Pool};
-use crate::gate::clock;
 use crate::observe::ClosedBy;
 use crate::proxy::h1::Link;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +37,7 @@ impl Lease {
         let Some(pool) = self.home.upgrade() else { return };
         self.link.rest();
         if self.link.is_quiet(&mut Context::from_waker(&pool.noise)) {
-            pool.put(self, clock::now() + keep);
+            pool.put(self, keep);
         } else {
             self.by = ClosedBy::Upstream;
         }

@@ -216,14 +216,16 @@ impl Pool {
         }
     }
 
-    /// Keeps a connection until `until` for the next request.
-    fn put(self: &Arc<Self>, lease: Lease, until: Instant) {
+    /// Keeps a connection for the next request, for `keep` at most.
+    fn put(self: &Arc<Self>, lease: Lease, keep: Duration) {
+        let now = clock::now();
+        let until = now + keep;
         let (until, then) =
             if until < lease.end { (until, ClosedBy::Idle) } else { (lease.end, ClosedBy::Age) };
         let idle = Idle { lease, until, then };
         let mut over = Over::default();
         self.change(|state| {
-            if until <= clock::now() {
+            if until <= now {
                 over.push(idle, then);
             } else if state.idle.len() < self.bounds.idle_max || !state.waiting.is_empty() {
                 state.idle.push(idle);

@@ -17,6 +17,8 @@ use super::limits::NAME_BYTES_MAX;
 use super::{Dialects, Said, count, quantity, wait, words};
 use crate::config::RefusalSign;
 use crate::control::{AnnouncedBy, Announcement, Level, Outcome};
+use crate::proxy::fields::{Fields, text};
+use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use http::response::Parts;
 use serde_json::Value;
@@ -27,9 +29,19 @@ use std::time::Duration;
 impl Said {
     /// Could the body change or add to what the head said?
     pub fn is_body_worth_reading(&self, head: &Parts, sign: Option<&RefusalSign>) -> bool {
+        self.is_more_in_body(head.status, &head.headers.clone().into(), sign)
+    }
+
+    /// The same of a head that may be in no map.
+    pub(in crate::proxy) fn is_more_in_body(
+        &self,
+        status: StatusCode,
+        fields: &Fields,
+        sign: Option<&RefusalSign>,
+    ) -> bool {
         match self.report.outcome {
-            Outcome::Limited(_) => is_json(head),
-            _ => self.is_doubtful || sign.is_some_and(|sign| sign.status == head.status),
+            Outcome::Limited(_) => is_json(fields),
+            _ => self.is_doubtful || sign.is_some_and(|sign| sign.status == status),
         }
     }
 }
@@ -37,14 +49,25 @@ impl Said {
 impl Dialects {
     /// Adds what `body` says. A body with the route's sign makes a refusal of whatever the status says.
     pub fn add_body(&self, said: &mut Said, head: &Parts, body: &[u8], sign: Option<&RefusalSign>) {
-        let Some(body) = plain(&head.headers, body) else { return };
+        self.add(said, (head.status, &head.headers.clone().into()), body, sign);
+    }
+
+    /// The same for a head that may be in no map.
+    pub(in crate::proxy) fn add(
+        &self,
+        said: &mut Said,
+        (status, fields): (StatusCode, &Fields),
+        body: &[u8],
+        sign: Option<&RefusalSign>,
+    ) {
+        let Some(body) = plain(fields, body) else { return };
         let body = &*body;
-        let is_sign = |sign: &RefusalSign| sign.status == head.status && contains(body, sign.body.as_bytes());
+        let is_sign = |sign: &RefusalSign| sign.status == status && contains(body, sign.body.as_bytes());
         if sign.is_some_and(is_sign) || (said.is_doubtful && contains(body, SECONDARY.as_bytes())) {
-            *said = self.refusal(&head.headers);
+            *said = self.refusal(fields);
         }
         let Outcome::Limited(hint) = &mut said.report.outcome else { return };
-        if !is_json(head) {
+        if !is_json(fields) {
             return;
         }
         let Ok(body) = serde_json::from_slice::<Value>(body) else { return };
@@ -118,8 +141,8 @@ fn contains(body: &[u8], text: &[u8]) -> bool {
     text.is_empty() || body.windows(text.len()).any(|part| part.eq_ignore_ascii_case(text))
 }
 
-fn is_json(head: &Parts) -> bool {
-    let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+fn is_json(fields: &Fields) -> bool {
+    let kind = fields.first(&CONTENT_TYPE).and_then(text).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     let (_, subtype) = kind.split_once('/').unwrap_or_default();
     subtype.eq_ignore_ascii_case("json") || subtype.to_ascii_lowercase().ends_with("+json")
@@ -138,7 +161,7 @@ static NAME: LazyLock<Arc<str>> = LazyLock::new(|| "body".into());
 mod tests {
     use super::*;
     use crate::control::{Hint, Report};
-    use http::{Response, StatusCode};
+    use http::Response;
 
     fn read(status: u16, fields: &[(&str, &str)], body: &str, sign: Option<&RefusalSign>) -> Report {
         let mut response = Response::builder().status(status);

@@ -1,21 +1,21 @@
 //! A refusal's body as it was before it was compressed: APIs compress even short ones for clients that say they can read
 //! it, and what the body tells would be missed.
 
+use crate::proxy::fields::{Fields, text};
 use flate2::read::{GzDecoder, ZlibDecoder};
-use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use std::borrow::Cow;
 use std::io::Read;
 
 /// `body` without its content coding, up to [`PLAIN_BYTES_MAX`]: what comes after is left out, as is what is broken.
 /// `None` for a coding that is not known here (RFC 9110 8.4.1), or several.
-pub(super) fn plain<'a>(headers: &HeaderMap, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-    let mut lines = headers.get_all(CONTENT_ENCODING).iter();
+pub(super) fn plain<'a>(fields: &Fields, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    let mut lines = fields.all(&CONTENT_ENCODING);
     let Some(coding) = lines.next() else { return Some(Cow::Borrowed(body)) };
     if lines.next().is_some() {
         return None;
     }
-    let coding = coding.to_str().unwrap_or_default().trim();
+    let coding = text(coding).unwrap_or_default().trim();
     let is = |name: &str| coding.eq_ignore_ascii_case(name);
     if is("identity") {
         Some(Cow::Borrowed(body))
@@ -58,11 +58,11 @@ mod tests {
     }
 
     fn read(codings: &[&str], body: &[u8]) -> Option<Vec<u8>> {
-        let mut headers = HeaderMap::new();
+        let mut fields = Fields::default();
         for coding in codings {
-            headers.append(CONTENT_ENCODING, coding.parse().unwrap());
+            fields.append(&CONTENT_ENCODING, coding.as_bytes());
         }
-        plain(&headers, body).map(Cow::into_owned)
+        plain(&fields, body).map(Cow::into_owned)
     }
 
     #[test]

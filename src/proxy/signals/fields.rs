@@ -1,33 +1,34 @@
 //! The fields of one answer: what is there is read, and what cannot be read is remembered, so that it is counted.
 
+use crate::proxy::fields::{self, text};
+use http::HeaderName;
 use http::header::DATE;
-use http::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 /// The fields of one answer.
 pub(super) struct Fields<'a> {
-    headers: &'a HeaderMap,
+    all: &'a fields::Fields,
     ignored: Vec<Cow<'static, str>>,
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(headers: &'a HeaderMap) -> Self {
-        Self { headers, ignored: Vec::new() }
+    pub(super) fn new(all: &'a fields::Fields) -> Self {
+        Self { all, ignored: Vec::new() }
     }
 
     pub(super) fn has(&self, name: &HeaderName) -> bool {
-        self.headers.contains_key(name)
+        self.all.has(name)
     }
 
     /// The names that are there.
-    pub(super) fn names(&self) -> impl Iterator<Item = &'a HeaderName> + use<'a> {
-        self.headers.keys()
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.all.iter().map(|(name, _)| name)
     }
 
     /// The text of the first line of a field.
     pub(super) fn first(&self, name: &HeaderName) -> Option<&'a str> {
-        self.headers.get(name)?.to_str().ok().map(str::trim)
+        text(self.all.first(name)?).map(str::trim)
     }
 
     /// What `read` makes of a field that stands there once; `None` when it is not there, or makes no sense.
@@ -36,9 +37,9 @@ impl<'a> Fields<'a> {
         name: &HeaderName,
         read: impl FnOnce(&'a str) -> Option<T>,
     ) -> Option<T> {
-        let mut lines = self.headers.get_all(name).iter();
+        let mut lines = self.all.all(name);
         let (first, second) = (lines.next()?, lines.next());
-        let text = if second.is_none() { first.to_str().ok().map(str::trim) } else { None };
+        let text = if second.is_none() { text(first).map(str::trim) } else { None };
         let taken = text.and_then(read);
         if taken.is_none() {
             self.ignore(name);
@@ -48,7 +49,7 @@ impl<'a> Fields<'a> {
 
     /// All lines of a field, as one.
     pub(super) fn joined(&self, name: &HeaderName) -> Option<Vec<u8>> {
-        let lines: Vec<&[u8]> = self.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+        let lines: Vec<&[u8]> = self.all.all(name).collect();
         (!lines.is_empty()).then(|| lines.join(&b", "[..]))
     }
 
@@ -71,8 +72,7 @@ impl<'a> Fields<'a> {
         reason = "a moment without a Date beside it has only the wall clock"
     )]
     pub(super) fn now(&self) -> f64 {
-        let date =
-            self.headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        let date = self.all.first(&DATE).and_then(|date| httpdate::parse_http_date(text(date)?).ok());
         since_1970(date.unwrap_or_else(SystemTime::now)).as_secs_f64()
     }
 }

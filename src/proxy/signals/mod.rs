@@ -81,16 +81,21 @@ impl Dialects {
 
     /// What the response's head says: what became of the request, and which limits are announced.
     pub fn head(&self, status: StatusCode, headers: &HeaderMap) -> Said {
-        self.sorted(sort(status, headers), headers)
+        self.fields(status, &headers.clone().into())
+    }
+
+    /// The same of fields that may be in no map.
+    pub(super) fn fields(&self, status: StatusCode, all: &super::fields::Fields) -> Said {
+        self.sorted(sort(status, all), all)
     }
 
     /// The same of a response that is a refusal whatever its status says.
-    fn refusal(&self, headers: &HeaderMap) -> Said {
-        self.sorted(Sort::Limited, headers)
+    fn refusal(&self, all: &super::fields::Fields) -> Said {
+        self.sorted(Sort::Limited, all)
     }
 
-    fn sorted(&self, sort: Sort, headers: &HeaderMap) -> Said {
-        let mut fields = Fields::new(headers);
+    fn sorted(&self, sort: Sort, all: &super::fields::Fields) -> Said {
+        let mut fields = Fields::new(all);
         let is_refusal = sort == Sort::Limited;
         let mut limits = Limits::default();
         let mut wait = match sort {
@@ -98,7 +103,7 @@ impl Dialects {
             Sort::Accepted | Sort::Doubtful => None,
         };
         // What comes out of a cache was true for another request, some time ago.
-        let is_fresh = || headers.get(AGE).is_none_or(|age| age.as_bytes() == b"0");
+        let is_fresh = || all.first(&AGE).is_none_or(|age| age == b"0");
         if self.may_announce(&fields) && is_fresh() {
             self.announced(&mut fields, is_refusal, &mut limits);
             let vendors_wait = limits.wait.take();
@@ -119,8 +124,7 @@ impl Dialects {
 
     /// One look at the names: most answers announce nothing.
     fn may_announce(&self, fields: &Fields<'_>) -> bool {
-        fields.names().any(|name| has_limit(name.as_str().as_bytes()))
-            || self.own.iter().any(|name| fields.has(name))
+        fields.names().any(has_limit) || self.own.iter().any(|name| fields.has(name))
     }
 
     fn announced(&self, fields: &mut Fields<'_>, is_refusal: bool, limits: &mut Limits) {
@@ -128,8 +132,11 @@ impl Dialects {
             dialect.announced(fields, is_refusal, limits);
         }
         for prefix in vendors::PREFIXES {
-            for name in fields.names().filter(|name| name.as_str().starts_with(prefix)).take(LIMITS_MAX) {
-                dialect::of_prefix(fields, name, prefix, limits);
+            let names: Vec<_> = fields.names().filter(|name| name.starts_with(prefix.as_bytes())).collect();
+            for name in
+                names.into_iter().filter_map(|name| HeaderName::from_bytes(name).ok()).take(LIMITS_MAX)
+            {
+                dialect::of_prefix(fields, &name, prefix, limits);
             }
         }
     }
@@ -145,8 +152,8 @@ enum Sort {
     Overloaded,
 }
 
-fn sort(status: StatusCode, headers: &HeaderMap) -> Sort {
-    let fields = Fields::new(headers);
+fn sort(status: StatusCode, all: &super::fields::Fields) -> Sort {
+    let fields = Fields::new(all);
     match status.as_u16() {
         429 => Sort::Limited,
         503 if wait::asks_to_wait(&fields) => Sort::Overloaded,

@@ -127,7 +127,7 @@ mod tests {
     }
 
     fn asked(fields: &[(&'static str, &str)]) -> Option<Duration> {
-        retry_after(&mut Fields::new(&headers(fields)))
+        retry_after(&mut Fields::new(&headers(fields).into()))
     }
 
     #[test]
@@ -217,6 +217,7 @@ mod tests {
             if let Ok(date) = HeaderValue::from_str(&date) {
                 map.insert(DATE, date);
             }
+            let map = map.into();
             let mut fields = Fields::new(&map);
             prop_assert!(retry_after(&mut fields).is_none_or(|wait| wait <= LONGEST));
             prop_assert!(reset(&mut fields, &RETRY_AFTER, ResetUnit::Seconds).is_none_or(|wait| wait <= RESET_MAX));
