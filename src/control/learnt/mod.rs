@@ -376,13 +376,13 @@ impl Learnt {
         rate * 1.5 * self.history.jitter() < 1.0
     }
 
-    /// The limit in numbers: requests, and the window in seconds.
+    /// The limit in numbers: requests, and the window in seconds. A trial of more is not known yet.
     pub(super) fn believes(&self) -> Option<(f64, f64)> {
         if self.starting {
             return None;
         }
         if let Some(window) = self.window {
-            return Some((f64::from(window.requests), window.seconds));
+            return Some((f64::from(window.stood), window.seconds));
         }
         let servo = ((self.base * 100.0).round() / 100.0, 1.0);
         Some(self.rounds.held().map_or(servo, |held| (held.requests, held.window_seconds)))

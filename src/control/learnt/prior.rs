@@ -104,7 +104,7 @@ impl Learnt {
                 Prior { rate: used, starting: true, held: None, window: None, beginning: Beginning::Here };
             return (used > self.start_rate).then_some(known);
         }
-        let window = self.window.map(|window| (window.requests, window.seconds));
+        let window = self.window.map(|window| (window.stood, window.seconds));
         let beginning = if self.is_remembered() { Beginning::Earlier } else { Beginning::Here };
         Some(Prior { rate: self.base, starting: false, held: self.rounds.held(), window, beginning })
     }
