@@ -68,6 +68,10 @@ impl Classifier {
                 "TRACE would send the credentials back to whoever reads the answer. Leave them out.",
             ));
         }
+        if head.method.as_str() == "PRI" {
+            // Behind us it could be read as the beginning of HTTP/2 (RFC 9113 3.4).
+            return Err(bad("PRI is not a method: it begins a connection of HTTP/2."));
+        }
         if head.method == Method::TRACE && has_content(&head.fields) {
             return Err(bad("A TRACE has no body."));
         }

@@ -67,6 +67,7 @@ async fn request_lines_that_are_none() {
             ("a target with angles", b"GET /<x> HTTP/1.1\r\nHost: a\r\n\r\n"),
             ("a method that is no token", b"G(T / HTTP/1.1\r\nHost: a\r\n\r\n"),
             ("a method of 33 bytes", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ-------\x20/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+            ("the beginning of HTTP/2", b"PRI / HTTP/1.1\r\nHost: a\r\n\r\n"),
             ("no method", b"/ HTTP/1.1\r\nHost: a\r\n\r\n"),
             ("no target", b"GET HTTP/1.1\r\nHost: a\r\n\r\n"),
             ("bare LF after the line", b"GET / HTTP/1.1\nHost: a\r\n\r\n"),
