@@ -37,7 +37,8 @@
 //! 1. `law`: what is composed, and by which order of rank: ledgers, cap, overload, learnt.
 //! 2. `learnt`: the states above. `mod` holds the pace between refusals, `episode` what a refusal does to it,
 //!    `measure` how a limit is measured, `fit` and `round` how a number gets its name, `moves` what becomes of a limit
-//!    that fell, `hold_back`, `block` and `window` what happens when nothing gets through, `contended` when others share. Each says why it is as it is.
+//!    that fell, `hold_back`, `block` and `window` what happens when nothing gets through, `contended` when others share.
+//!    Each says why it is as it is.
 //! 3. `ledger`: limits that the API announces. `inflight`, `overload`: limits on requests at once.
 //! 4. `pacer`, `burst`: from a pace to moments. `queue`, `turns`: who goes then. `orders`: what an operator says.
 //! 5. `lane` is one limit with all of these, `lanes` are all of them; `attribution` and `shared` say which limit it was.

@@ -12,9 +12,8 @@ use super::{Answer, Shared, forwarded, headers, respond};
 use crate::gate::Caller;
 use crate::observe::ADMISSION_QUOTA;
 use bytes::Bytes;
-use http::Method;
-use http::Response;
 use http::uri::Scheme;
+use http::{Method, Response};
 use http_body::Body;
 
 /// A request on its way: where it belongs, and what is sent, as often as it takes.

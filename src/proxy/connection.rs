@@ -8,7 +8,7 @@
 use super::Proxy;
 use super::activity::{Activity, Doing};
 use super::h1;
-use super::http2::{Asking, Server};
+use super::http2::{Incoming, Server};
 use super::opening::{open, prepare};
 use super::peer::Peer;
 use super::socket::{Socket, Transport};
@@ -125,7 +125,7 @@ async fn watched_until_end<S, F>(
     drain: watch::Receiver<bool>,
 ) -> Ended
 where
-    S: Fn(Request<Asking>) -> F + Unpin,
+    S: Fn(Request<Incoming>) -> F + Unpin,
     F: Future<Output = Response<Tracked>>,
 {
     let mut draining = pin!(drained(drain));

@@ -8,22 +8,22 @@
 //! and 4.8 KB for one that waits instead of 5.3, before what only an answer needs was boxed.
 //!
 //! # Parts
-//! `stream` is one request and its answer, `asking` the body of a request.
+//! `stream` is one request and its answer, `incoming` the body of a request.
 
-mod asking;
+mod incoming;
 mod stream;
 
 use super::activity::Activity;
 use super::socket::Socket;
 use super::tracked::Tracked;
 use crate::config::ProxySettings;
-pub(super) use asking::Asking;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use h2::RecvStream;
 use h2::server::{Builder, Connection, Handshake, SendResponse};
 use http::{Request, Response};
+pub(super) use incoming::Incoming;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use stream::Stream;
@@ -46,7 +46,7 @@ enum State {
 
 impl<S, F> Server<S, F>
 where
-    S: Fn(Request<Asking>) -> F + Unpin,
+    S: Fn(Request<Incoming>) -> F + Unpin,
     F: Future<Output = Response<Tracked>>,
 {
     pub(super) fn new(socket: Socket, settings: &ProxySettings, activity: Activity, serve: S) -> Self {
@@ -65,7 +65,7 @@ where
     fn begin(&self, request: Request<RecvStream>, reply: SendResponse<Bytes>) {
         let busy = self.activity.begin();
         let (head, body) = request.into_parts();
-        let body = Asking::new(&head, body);
+        let body = Incoming::new(&head, body);
         let work = (self.serve)(Request::from_parts(head, body));
         self.streams.push(Stream::new(reply, Box::pin(work), busy, &self.activity));
     }
@@ -111,7 +111,7 @@ impl Ended {
 
 impl<S, F> Future for Server<S, F>
 where
-    S: Fn(Request<Asking>) -> F + Unpin,
+    S: Fn(Request<Incoming>) -> F + Unpin,
     F: Future<Output = Response<Tracked>>,
 {
     type Output = ();

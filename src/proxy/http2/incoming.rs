@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 
 /// A request's body, as it comes.
 #[derive(Debug)]
-pub(in crate::proxy) struct Asking {
+pub(in crate::proxy) struct Incoming {
     stream: RecvStream,
     /// Of what the client announced, what is to come.
     left: Option<u64>,
@@ -20,13 +20,13 @@ pub(in crate::proxy) struct Asking {
     is_over: bool,
 }
 
-impl Asking {
+impl Incoming {
     pub(super) fn new(head: &Parts, stream: RecvStream) -> Self {
         Self { stream, left: length(&head.headers), is_over: false }
     }
 }
 
-impl Body for Asking {
+impl Body for Incoming {
     type Data = Bytes;
     type Error = h2::Error;
 
